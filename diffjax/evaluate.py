@@ -198,6 +198,7 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
         seed=asked.seed,
         batch_size=asked.batch_size,
         ema=(asked.ema or [None])[0],
+        adapters=dict(asked.adapter),
     )
     return {k: builder.refuse(f"--metrics={k}")(m)(of) for k, m in metrics.items()}
 
@@ -303,7 +304,8 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
     """Return a job for each combination of the flags; raise ConfigError for an invalid one."""
     from diffjax.runs.trained import load, resampled
 
-    of = lambda ema: load(asked.workdir, ema=ema, codec=asked.codec)
+    adapters = dict(asked.adapter)
+    of = lambda ema: load(asked.workdir, ema=ema, codec=asked.codec, adapters=adapters)
     networks = {ema: of(ema) for ema in asked.ema or [None]}
     conditional = any(network.experiment.form.conditions for network in networks.values())
     weights = asked.guidance or ([1.0, 1.5] if conditional else [1.0])

@@ -111,28 +111,12 @@ def flags() -> argparse.ArgumentParser:
         metavar="CLASS,...",
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
-    prompt_flags(flags)
+    cli.prompt_flags(flags)
     condition_flags(flags)
     output_flags(flags)
     cli.sampling_flags(flags, seeds=True)
-    cli.adapter_flag(flags)
     cli.cluster_flags(flags)
     return flags
-
-
-def prompt_flags(flags: argparse.ArgumentParser) -> None:
-    """Add the flags of texts that describe samples."""
-    flags.add_argument(
-        "--prompt",
-        action="append",
-        metavar="TEXT",
-        help="text that describes the samples; may be repeated, for texts in turn (default: the "
-        "captions of held-out items)",
-    )
-    flags.add_argument(
-        "--prompts", type=cli.path, metavar="FILE", help="text file with one prompt per line"
-    )
-    flags.add_argument("--negative", metavar="TEXT", help="text that guidance leads away from")
 
 
 def condition_flags(flags: argparse.ArgumentParser) -> None:
@@ -212,7 +196,7 @@ def run() -> int:
     from diffjax.generation import number
     from diffjax.runs.starts import stored
 
-    asked.prompt = prompts_of(asked)
+    asked.prompt = cli.prompts(asked)
 
     cli.start(asked)
     form = decoding_of(asked).stored
@@ -314,27 +298,6 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error
     return values
-
-
-def prompts_of(asked: argparse.Namespace) -> list[str] | None:
-    """Return the prompts of --prompt or of the file --prompts, None for neither.
-
-    Raises ConfigError for both, and for a file that cannot be read or has no lines.
-    """
-    if not asked.prompts:
-        return asked.prompt
-    if asked.prompt:
-        raise ConfigError("--prompts: --prompt sets texts too; allowed: only one of them")
-
-    from diffjax.files import reason
-
-    try:
-        lines = asked.prompts.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--prompts={asked.prompts}: cannot be read ({reason(error)})") from error
-    if not lines:
-        raise ConfigError(f"--prompts={asked.prompts}: is empty; needs one prompt per line")
-    return lines
 
 
 def trajectory(asked: argparse.Namespace, job: Job) -> None:

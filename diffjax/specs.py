@@ -13,7 +13,8 @@ class Spec:
     in [0, size); `vector`, floats (size,); `tokens`, floats (L, size) of any length L, NaN where a
     token is missing; `words`, integers (L,) in [0, size), -1 where a word is missing; `map`, floats
     (*D, size) on the grid of the item; `length`, an unsigned integer in [1, size], the length of an
-    item that is padded to `size` positions. size: number of classes or words, width, channels or
+    item that is padded to `size` positions; `weight`, a float >= 0, the weight of the item in the
+    loss, which no network receives. size: number of classes or words, width, channels or
     positions. Raises ValueError for a size below 1.
 
         >>> Spec("label", "label", 10)

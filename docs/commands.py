@@ -64,8 +64,8 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "network": ("Its classes and the labels of augmentation follow from the data.", {}),
     "adapter": (
         "A config may lack this section. With it, the parameters of the network stay as they are, "
-        "and a small change of its kernels, or a control beside it, is trained instead. Several "
-        "controls have names, as fields.",
+        "and a small change of its kernels, rows of a table, or a control beside it are trained "
+        "instead. Several adapters, or several controls, have names of their own.",
         {"`name`": "nets.ADAPTERS", "`name` of a control": "nets.CONTROLS"},
     ),
     "loss": (
@@ -203,7 +203,8 @@ def config() -> str:
     """Return the page of all fields, with their meaning and their defaults."""
     form = (
         "A config file has a function `get_config` that returns an `ml_collections.ConfigDict` of "
-        "these sections, and `seed`. On the command line, `--config.train.steps=500` sets a field, "
+        "these sections, and `seed`; the `config.json` of a run is one too. On the command line, "
+        "`--config.train.steps=500` sets a field, "
         "and `--config.sde.schedule=sigmoid:tau=0.7` replaces a whole section that has a name. "
         "`--config.network.name=dit` chooses another network and drops the settings of the old "
         "one. Fields that belong to no entry keep their values: those that read `data`, the "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.report import evaluated
-from experiments.adapters import control
+from experiments.adapters import control, steps, style
 from experiments.adapters import study as adapters
 from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
@@ -158,7 +158,12 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "guidance": guidance.tables,
     "inverse": inverse.tables,
     "particles": particles.tables,
-    "adapters": lambda folder: adapters.tables(folder) | control.tables(folder),
+    "adapters": lambda folder: {
+        **adapters.tables(folder),
+        **steps.tables(folder),
+        **style.tables(folder),
+        **control.tables(folder),
+    },
     "few_step": few_steps,
     "latent": latent.tables,
 }

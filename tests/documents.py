@@ -167,7 +167,8 @@ def tiny(name: str, *changes: str) -> list[str]:
     network = made["network"]["name"]
     mentions = lambda change: re.match(r"network(?!\.conditions)", change)
     if network == "unet" and not any(map(mentions, changes)):
-        return [*TINY, *(["adapter.where=blocks"] if "where" in made.get("adapter", {}) else [])]
+        kernels = made.get("adapter", {}).get("name") in ("lora", "dora")
+        return [*TINY, *(["adapter.where=blocks"] if kernels else [])]
     surplus = ("network", *(["sampling"] if network == "autoencoder" else []))
     return NETWORKS[network] + [t for t in TINY if not t.startswith(surplus)]
 

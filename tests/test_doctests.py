@@ -46,7 +46,7 @@ EXEMPT = {
             "runs/trained.Trained",
         ),
         *("samplers/run.Preview", "samplers/run.Result", "samplers/tuning.Optimized"),
-        *("encoders/pretrained.Pretrained", "nets/adapters.Adapted"),
+        *("encoders/pretrained.Pretrained", "nets/adapted.Adapted"),
         "samplers/tuning.Refinement",
     ),
     "is called with a flow map in training alone": (

@@ -32,6 +32,7 @@ FEW = {
     "tools.edit": ["--steps=3"],
     "tools.distill": ["--from=2", "--to=1", "--train-steps=3", "--num=8"],
     "tools.pairs": ["--num=20", "--steps=2"],
+    "tools.prior": ["--num=20", "--steps=2"],
 }
 
 

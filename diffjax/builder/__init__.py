@@ -253,7 +253,7 @@ def construct_data(
     if reading.maps:
         of_split = mapped(plain_source, reading.maps, f"{place}.maps")
     if reading.encoder:
-        of_split = described(of_split, reading.encoder, f"{place}.encoder")
+        of_split = described(of_split, reading.encoder, f"{place}.encoder", reading.vocabulary)
 
     @functools.cache
     def source(split: str) -> Source:

@@ -103,9 +103,9 @@ def _network(spec: Config) -> dict[str, Any]:
 
 
 def _adapter(spec: Config) -> dict[str, Any]:
-    if not isinstance(spec.get("name", {}), Mapping):
+    if "name" in spec:
         return _entry(ADAPTERS | CONTROLS, spec)
-    return {name: _entry(ADAPTERS | CONTROLS, each) for name, each in spec.items()}
+    return {name: _entry(ADAPTERS | CONTROLS, part) for name, part in spec.items()}
 
 
 def _loss(spec: Config) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from diffjax.data import Source
 from diffjax.data.form import Form
 from diffjax.data.source import Captioned
 from diffjax.encoders import ENCODERS, Described, Encoder
+from diffjax.training.workdir import read_form
 
 
 def construct_encoder(text: str, vocabulary: tuple[str, ...], place: str) -> Encoder:
@@ -51,21 +53,28 @@ def encoder_of(text: str, form: Form, place: str) -> Encoder:
 
 
 def described(
-    open_split: Callable[[str], Source], text: str, place: str
+    open_split: Callable[[str], Source], text: str, place: str, run: str = ""
 ) -> Callable[[str], Source]:
     """Return `split -> source` whose items have the conditions that an encoder makes of captions.
 
-    The encoder learns from the captions of the training split. Raises ConfigError for a data set
-    without captions, and for a caption that the encoder refuses.
+    The encoder learns from the captions of the training split. run: one with whose words its
+    vocabulary begins. Raises ConfigError for a data set without captions, for a caption that the
+    encoder refuses, and for a run without a vocabulary.
     """
-    learn = learns(text, place)
+    learn, place_of_run = learns(text, place), place.replace("encoder", "vocabulary")
 
     def open_described(split: str) -> Source:
+        begin = read_form(Path(run)).vocabulary if run else ()
+        if run and not (begin and learn):
+            lacks = f"{run} has no vocabulary" if learn else f"{text} learns none"
+            raise ConfigError(f"{place_of_run}={run}: {lacks}; allowed: ''")
         train, source = captioned(open_split("train"), place), open_split(split)
         rows = train.captions(np.arange(len(train)))
         if not any(rows):
             raise ConfigError(f"{place}: the training items have no captions; allowed: ''")
-        vocabulary = learn(caption for row in rows for caption in row) if learn else ()
+        vocabulary = ()
+        if learn:
+            vocabulary = learn((caption for row in rows for caption in row), begin)
         encoder = construct_encoder(text, vocabulary, place)
         return refuse(place)(Described)(captioned(source, place), encoder)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from diffjax.cli.process import keep_memory, set_up_jax, spare_threads
+from diffjax.cli.prompts import prompt_flags, prompts
 from diffjax.cli.values import (
     MOST,
     adapter,
@@ -45,6 +46,8 @@ __all__ = [
     "parser",
     "path",
     "positive",
+    "prompt_flags",
+    "prompts",
     "read",
     "sampling",
     "sampling_flags",
@@ -274,9 +277,10 @@ def network_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
         help="autoencoder that decodes a network's latents, published or a run: PATH[,rule=edm2] "
         "(default: config.data.codec)",
     )
+    adapter_flag(run)
 
 
-def adapter_flag(flags: argparse.ArgumentParser) -> None:
+def adapter_flag(flags: argparse._ActionsContainer) -> None:
     """Add the flag that names adapters of the network."""
     flags.add_argument(
         "--adapter",

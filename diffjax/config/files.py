@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from diffjax.config.fields import Config, known, literal, nearest, parse
 
 FOLDER = "ml_collections_configs"
 
+SEVERAL = ("adapter", "ema")
+"""Sections with one entry, or with several entries by names of their own."""
 STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
-        *("memory", "workers", "timeout", "codec", "encoder", "maps"),
+        *("memory", "workers", "timeout", "codec", "encoder", "vocabulary", "maps"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),
@@ -31,7 +34,8 @@ STAY = {
 def load(path: str) -> dict[str, Any]:
     """Load the config in a file; `configs/NAME.py` and `NAME` may also name a built-in config.
 
-    Raises ConfigError where there is no such file, or where it is not a config file.
+    The file is a Python file, or the config.json of a run, of an export or of a converted
+    checkpoint. Raises ConfigError where there is no such file, or where it is not a config file.
 
     >>> sorted(load("moons_vp"))[:4]
     ['data', 'ema', 'loss', 'network']
@@ -40,8 +44,10 @@ def load(path: str) -> dict[str, Any]:
     if file is None:
         names = sorted(p.stem for f in _folders() for p in f.glob("*_*.py") if p.stem[0] != "_")
         raise ConfigError(f"--config={path}: no such file{nearest(Path(path).stem, names)}")
+    if file.suffix == ".json":
+        return _of_run(file)
     if file.suffix != ".py":
-        raise ConfigError(f"--config={path}: not a Python file; needs a config file, NAME.py")
+        raise ConfigError(f"--config={path}: needs a config file, NAME.py or RUN/config.json")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -50,6 +56,17 @@ def load(path: str) -> dict[str, Any]:
         return module.get_config().to_dict()
     except Exception as error:
         raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from error
+
+
+def _of_run(file: Path) -> dict[str, Any]:
+    """Return the config in the config.json of a run."""
+    try:
+        fields = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config={file}: cannot be read ({error})") from error
+    if not isinstance(fields, dict) or not isinstance(fields.get("network"), dict):
+        raise ConfigError(f"--config={file}: is no config of a run; tools.convert writes one")
+    return fields
 
 
 def _candidates(path: str) -> list[Path]:
@@ -74,6 +91,8 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
 
     >>> override({"train": {"steps": 500}}, ["train.steps=20"])
     {'train': {'steps': 20}}
+    >>> override({"ema": {"short": {"name": "raw"}}}, ["ema=constant:decay=0.9"])
+    {'ema': {'name': 'constant', 'decay': 0.9}}
     """
     result = copy.deepcopy(dict(config))
     for text in sorted(assignments, key=_breadth):
@@ -90,7 +109,7 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
         old = node.get(leaf)
         if isinstance(old, dict) and isinstance(section := literal(value), dict):
             node[leaf] = section
-        elif isinstance(old, dict) and "name" in old:
+        elif isinstance(old, dict) and ("name" in old or path in SEVERAL):
             node[leaf] = parse(value)
         elif isinstance(old, dict):
             fields = ", ".join(node[leaf])

@@ -25,6 +25,7 @@ from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.digits import digits
+from diffjax.data.dreambooth import dreambooth
 from diffjax.data.emoji import emoji
 from diffjax.data.folder import folder
 from diffjax.data.form import Form
@@ -38,7 +39,9 @@ from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 
-SOURCES = catalogue(tfds, folder, array, table, latents, digits, emoji, moons, checkerboard)
+SOURCES = catalogue(
+    tfds, folder, dreambooth, array, table, latents, digits, emoji, moons, checkerboard
+)
 
 __all__ = [
     "AUGMENTATIONS",
@@ -56,6 +59,7 @@ __all__ = [
     "centre",
     "checkerboard",
     "digits",
+    "dreambooth",
     "emoji",
     "folder",
     "latents",

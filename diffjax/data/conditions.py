@@ -18,6 +18,8 @@ PREFIX = "cond_"
 """Prefix of the name of any other condition in files of arrays."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Endings of pictures that stand for a map."""
+WEIGHT = "weight"
+"""Name of the weight of an item in the loss, a float (N,), which no network receives."""
 BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
 """Default kind of a condition, by the rank of its array (N, ...); for a higher rank it is map.
 Integers (N, L) are words."""
@@ -32,6 +34,10 @@ def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -
     """
     if np.issubdtype(value.dtype, np.unsignedinteger):
         return Spec(name, "length", longest)
+    if name == WEIGHT and value.ndim == 1 and np.issubdtype(value.dtype, np.floating):
+        if not (np.isfinite(value).all() and (value >= 0).all()):
+            raise ValueError("weight: needs finite values >= 0")
+        return Spec(name, WEIGHT, 1)
     kind = name if name in NAMED else BY_RANK.get(value.ndim, "map")
     if kind == "vector" != name and np.issubdtype(value.dtype, np.integer):
         kind = "words"

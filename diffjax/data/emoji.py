@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffjax.checks import one_of
 from diffjax.data.source import Memory, check_split
 
 STYLES = ("noto", "fluent", "twemoji")
@@ -22,24 +23,35 @@ SIDE, COLUMNS = 32, 64
 FOLDER = Path(__file__).parent / "embedded"
 TABLE = "emoji.jsonl"
 """One line per concept, in the order of the sheets: its code points, names and tags."""
+FEW = 10
+"""The number of concepts whose drawings in another style are for training."""
+DARK, LIGHT = (38, 50, 104), (255, 244, 214)
+"""The two colours of `duotone`, sRGB."""
 
 
-def emoji(split: str) -> Memory:
+def emoji(split: str, drawn: str = "") -> Memory:
     """Load captioned uint8 images (N, 32, 32, 3) on white of 1,590 concepts in three styles.
 
     The label is the style: noto, fluent or twemoji. `held_out` chooses the (concept, style) pairs
     of the split "test", so training sees each of their concepts in the two other styles.
     `captions` lists the phrases for each image: the name of the concept first, then paraphrases
-    where there are any, and the tags last, each followed by the style. Raises ValueError for any
-    other split.
+    where there are any, and the tags last, each followed by the style.
+
+    drawn: another style, in which the drawings of noto are drawn anew, as if by hand: `duotone`
+    alone. "train" then has FEW concepts, spread over all, and "test" all others. Raises ValueError
+    for any other split or style.
 
     >>> test = emoji("test")
     >>> test
     Memory(325 image items of (32, 32, 3) uint8, classes=3)
     >>> test.captions(np.array([40]))
     [['call me hand, noto style', 'call, hand, hang, loose, me, shaka, noto style']]
+    >>> emoji("train", drawn="duotone").captions([1])[0][0]
+    'palm up hand, duotone style'
     """
     check_split(split, "emoji")
+    if drawn:
+        return redrawn(split, drawn)
     lines = (FOLDER / TABLE).read_text(encoding="utf-8").splitlines()
     concepts = [json.loads(line) for line in lines]
     style = np.arange(len(STYLES), dtype=np.int32)
@@ -57,6 +69,39 @@ def emoji(split: str) -> Memory:
         class_names=STYLES,
         texts=texts,
     )
+
+
+def redrawn(split: str, style: str) -> Memory:
+    """Load drawings of noto in another style, an entry of DRAWN: those of FEW concepts, or others.
+
+    Raises ValueError for an unknown style.
+    """
+    one_of(DRAWN, drawn=style)
+    lines = (FOLDER / TABLE).read_text(encoding="utf-8").splitlines()
+    concepts = [json.loads(line) for line in lines]
+    few = np.linspace(0, len(concepts) - 1, FEW).astype(int)
+    chosen = few if split == "train" else np.setdiff1d(np.arange(len(concepts)), few)
+    return Memory(
+        DRAWN[style](drawings(len(concepts))[chosen, 0]),
+        np.zeros(len(chosen), np.int32),
+        classes=1,
+        kind="image",
+        class_names=(style,),
+        texts=[phrases(concepts[c]["names"], concepts[c]["tags"], style) for c in chosen],
+    )
+
+
+def duotone(x: np.ndarray) -> np.ndarray:
+    """Return uint8 images (N, H, W, 3) in two colours and what lies between them, by their luma.
+
+    >>> duotone(np.array([[[[0, 0, 0], [255, 255, 255]]]], np.uint8)).tolist()
+    [[[[38, 50, 104], [255, 244, 214]]]]
+    """
+    share = (x @ np.array([0.299, 0.587, 0.114]) / 255)[..., None]
+    return np.round(np.array(DARK) * (1 - share) + np.array(LIGHT) * share).astype(np.uint8)
+
+
+DRAWN = {"duotone": duotone}
 
 
 def held_out(code: str) -> int:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Key
 
 from diffjax.arrays import within_length
 from diffjax.data.augment import Affine
+from diffjax.data.conditions import WEIGHT
 from diffjax.data.form import Form
 from diffjax.data.images import dequantized
 from diffjax.data.kinds import Kind, lookup
@@ -34,6 +35,8 @@ class Reading:
     after which a run saves and exits, 0 for never. codec: the autoencoder of which the items are
     latents, by which samples become images (`builder.construct_codec`); no step reads it. encoder:
     an entry of `encoders.ENCODERS`, as `name:argument=value`, that makes conditions of captions.
+    vocabulary: a run with whose words the vocabulary of the encoder begins, so that a run that
+    begins with its weights knows them as the same words; new ones follow.
     maps: entries of `maps.MAPS`, as `name:argument=value`, that make conditions of images.
     kind: the kind of the items, which the source declares and a config does not set.
 
@@ -56,6 +59,7 @@ class Reading:
     timeout: float = 600.0
     codec: str = ""
     encoder: str = ""
+    vocabulary: str = ""
     maps: tuple[str, ...] = ()
     kind: str = field(default="image", metadata={"declared": True})
 
@@ -71,10 +75,10 @@ class Reading:
 
     def check(self, source: Source) -> None:
         """Raise ValueError for settings that `source` does not support."""
-        form, kind = source.form, source.form.items
+        form, kind, own = source.form, source.form.items, ("length", WEIGHT)
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
-        others = [s.name for s in form.conditions if s.name != "label" and s.kind != "length"]
+        others = [s.name for s in form.conditions if s.name != "label" and s.kind not in own]
         if absent := [name for name in self.conditions if name not in others]:
             have = ", ".join(others) or "none"
             raise ValueError(

@@ -24,9 +24,10 @@ class Encoder(Protocol):
     specs: the conditions: the tokens under the name `TEXT`, of kind `words` or `tokens`, and
     further ones, such as a vector. vocabulary: what the encoder has learned from the captions of
     training, which is stored with the run; it is empty for an encoder that brings its own. A
-    constructor with the argument `vocabulary` has a static method `learn`, which returns the
-    vocabulary of captions. fingerprint: of the weights of the encoder, "" without any; it is stored
-    with the run, which other weights cannot sample.
+    constructor with the argument `vocabulary` has a static method `learn(captions, begin)`, which
+    returns the vocabulary of captions, after the words `begin` of another run. fingerprint: of the
+    weights of the encoder, "" without any; it is stored with the run, which other weights cannot
+    sample.
     """
 
     @property

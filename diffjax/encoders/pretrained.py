@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffjax.checks import at_least, one_of, within
+from diffjax.checks import at_least, finite, one_of, within
 from diffjax.encoders import tokenizers
 from diffjax.encoders.base import TEXT
 from diffjax.encoders.tokenizers import Tokenizer
 from diffjax.io import reading
+from diffjax.io.contents import Contents
 from diffjax.io.trees import fingerprint
 from diffjax.nets.text import text
+from diffjax.published import adapters, adapting
 from diffjax.published import text as published
+from diffjax.published.adapters import PREFIXES
 from diffjax.published.text import Published
 from diffjax.specs import Spec
 
@@ -135,6 +138,8 @@ def clip(
     empty: str = "missing",
     pooled: bool = False,
     cut: bool = False,
+    adapter: str = "",
+    adapter_weight: float = 1.0,
 ) -> Pretrained:
     """Return the text tower of CLIP (arXiv:2103.00020) in a folder of Hugging Face.
 
@@ -143,13 +148,15 @@ def clip(
     in a pipeline in the folder `tokenizer` beside `text_encoder`. state: "last", the states after
     the last norm, as in Stable Diffusion 1.5, or "before", those before the last block, as in SDXL.
     empty, pooled, cut: see `Rule`. Stable Diffusion 1.5 has the empty text "encoded", SDXL has
-    "zeros". Raises ValueError for a folder of another network, and for one that lacks files.
+    "zeros". adapter, adapter_weight: an adapter of the network and its weight, see `merged`. Raises
+    ValueError for a folder of another network, and for one that lacks files.
 
     >>> clip(path="nowhere")
     Traceback (most recent call last):
     ValueError: path=nowhere: no such folder
     """
-    return opened("clip", path, Rule(0, state, False, empty, pooled, cut))
+    rule = Rule(0, state, False, empty, pooled, cut)
+    return opened("clip", path, rule, adapter, adapter_weight)
 
 
 def bert(
@@ -159,18 +166,22 @@ def bert(
     state: str = "last",
     empty: str = "missing",
     cut: bool = False,
+    adapter: str = "",
+    adapter_weight: float = 1.0,
 ) -> Pretrained:
     """Return BERT (arXiv:1810.04805), or a sentence encoder of its form such as MiniLM.
 
     path: see `clip`. length: the largest number of tokens, with the two at the ends. state, empty,
-    cut: see `Rule`. Raises ValueError as `clip` does.
+    cut: see `Rule`. adapter, adapter_weight: see `clip`. Raises ValueError as `clip` does.
 
     >>> bert(path="nowhere")
     Traceback (most recent call last):
     ValueError: path=nowhere: no such folder
     """
     at_least(1, length=length)
-    return opened("bert", path, Rule(length, state, True, empty, False, cut))
+    return opened(
+        "bert", path, Rule(length, state, True, empty, False, cut), adapter, adapter_weight
+    )
 
 
 def t5(
@@ -180,45 +191,62 @@ def t5(
     masked: bool = True,
     empty: str = "missing",
     cut: bool = False,
+    adapter: str = "",
+    adapter_weight: float = 1.0,
 ) -> Pretrained:
     """Return the encoder of T5 (arXiv:1910.10683) 1.0 or 1.1, or of UMT5 (arXiv:2304.09151).
 
     path: see `clip`. length: the largest number of tokens, with END. masked: False for networks
     that attend to the states of the padding, such as Stable Diffusion 3 and Flux. In published
-    pipelines the empty text is "encoded". empty, cut: see `Rule`. Raises ValueError as `clip` does.
+    pipelines the empty text is "encoded". empty, cut: see `Rule`. adapter, adapter_weight: see
+    `clip`. Raises ValueError as `clip` does.
 
     >>> t5(path="nowhere")
     Traceback (most recent call last):
     ValueError: path=nowhere: no such folder
     """
     at_least(1, length=length)
-    return opened("t5", path, Rule(length, "last", masked, empty, False, cut))
+    return opened(
+        "t5", path, Rule(length, "last", masked, empty, False, cut), adapter, adapter_weight
+    )
 
 
-def opened(family: str, path: str, rule: Rule) -> Pretrained:
+def opened(
+    family: str, path: str, rule: Rule, adapter: str = "", adapter_weight: float = 1.0
+) -> Pretrained:
     """Return the encoder in a folder, loaded again only after its files have changed.
 
-    family: an entry of `FAMILIES`. rule: with the length 0 for all positions of the network. Raises
-    ValueError, which names the folder, as `clip` does.
+    family: an entry of `FAMILIES`. rule: with the length 0 for all positions of the network.
+    adapter: the path of an adapter, "" for none. Raises ValueError, which names the folder, as
+    `clip` does.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ValueError(f"path={path}: no such folder")
     one_of(STATES, state=rule.state)
     one_of(EMPTY, empty=rule.empty)
+    finite(adapter_weight=adapter_weight)
     files = [*folder.iterdir(), *tokenizers.place(folder).iterdir()]
+    change = Path(adapter).expanduser() if adapter else None
+    if change:
+        if not change.exists():
+            raise ValueError(f"adapter={adapter}: no such file or folder")
+        files += change.iterdir() if change.is_dir() else [change]
     stats = ((str(file), file.stat()) for file in sorted(set(files)))
     stamps = tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
     try:
-        return _loaded(family, folder, rule, stamps)
+        return _loaded(family, folder, rule, change, adapter_weight, stamps)
     except ValueError as error:
         message = str(error)
         raise ValueError(message if message.startswith(path) else f"{path}: {message}") from error
 
 
 @functools.lru_cache(maxsize=2)  # an experiment is built several times, with one encoder
-def _loaded(family: str, folder: Path, rule: Rule, stamps: Any) -> Pretrained:
-    network = published.read(reading.read(folder))
+def _loaded(
+    family: str, folder: Path, rule: Rule, adapter: Path | None, weight: float, stamps: Any
+) -> Pretrained:
+    contents = reading.read(folder)
+    network = published.read(contents)
     if (kind := network.config["model_type"]) not in FAMILIES[family]:
         entry = next(name for name, kinds in FAMILIES.items() if kind in kinds)
         raise ValueError(f"holds {kind}; needs {' or '.join(FAMILIES[family])}; allowed: {entry}")
@@ -227,10 +255,37 @@ def _loaded(family: str, folder: Path, rule: Rule, stamps: Any) -> Pretrained:
     if settings.length:
         within(1, settings.length, length=rule.length)
     facts = [dataclasses.asdict(settings), tokenizers.digest(folder)]
+    stated = fingerprint(facts, [network.params, network.project])
+    if adapter:
+        network = published.read(merged(contents, adapter, weight, part_of(folder)))
     return Pretrained(
-        fingerprint(facts, [network.params, network.project]),
+        stated,
         rule,
         network=network._replace(params=jax.device_put(network.params)),
         tokenizer=tokenizers.read(folder, network.config),
         states=jax.jit(text(settings).apply),
     )
+
+
+def part_of(folder: Path) -> str:
+    """Return the part of a pipeline that an encoder in this folder is, by the folder's name.
+
+    >>> part_of(Path("sdxl/text_encoder_2")), part_of(Path("clip-vit-base"))
+    ('text_encoder_2', 'text_encoder')
+    """
+    return folder.name if folder.name in PREFIXES else "text_encoder"
+
+
+def merged(contents: Contents, adapter: Path, weight: float, part: str) -> Contents:
+    """Return the contents of a folder with an adapter merged into the weights.
+
+    adapter: a file or a folder of PEFT, diffusers or kohya, whose tensors of this part are used.
+    The fingerprint of the encoder stays that of the folder. Raises ValueError where the adapter
+    does not fit.
+    """
+    changes, above = adapters.opened(adapter, part), "text_model."
+    names = adapting.weights(contents.tensors)
+    # Models and adapters may differ in whether their names begin with that of CLIP's tower.
+    known = {k: name for name in names for k in (name, above + name, name.removeprefix(above))}
+    own = {known[k]: change for k, change in adapters.fitted(changes, known).items()}
+    return contents._replace(tensors=adapting.patched(contents.tensors, [(own, weight)]))

@@ -59,9 +59,14 @@ class Words:
             raise ValueError("vocabulary: needs captions with at least one word")
 
     @staticmethod
-    def learn(captions: Iterable[str]) -> tuple[str, ...]:
-        """Return the words of all captions, sorted."""
-        return tuple(sorted({word for text in captions for word in split(text)}))
+    def learn(captions: Iterable[str], begin: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the words of all captions, sorted, after those with which a vocabulary begins.
+
+        >>> Words.learn(["green sea"], begin=("red", "green"))
+        ('red', 'green', 'sea')
+        """
+        new = {word for text in captions for word in split(text)} - set(begin)
+        return (*begin, *sorted(new))
 
     @property
     def specs(self) -> tuple[Spec, ...]:

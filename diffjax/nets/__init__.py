@@ -8,7 +8,8 @@ Flax stays inside this package, and nothing in the package knows about diffusion
 """
 
 from diffjax.arrays import catalogue
-from diffjax.nets.adapters import ADAPTERS, Adapted, adapted
+from diffjax.nets.adapted import Adapted, adapted
+from diffjax.nets.adapters import ADAPTERS
 from diffjax.nets.autoencoder import Autoencoder, autoencoder
 from diffjax.nets.control import Controlled, ControlNet, controlled
 from diffjax.nets.discriminator import DISCRIMINATORS

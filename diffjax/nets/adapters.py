@@ -26,10 +26,9 @@ from jaxtyping import Array, Float, Key
 from diffjax import checks
 from diffjax.arrays import Params
 from diffjax.io.trees import flat, joined, nested, some
-from diffjax.nets.network import Network
+from diffjax.nets.adapted import PARAMS, Adapter
+from diffjax.nets.rows import Rows
 
-PARAMS = "adapter"
-"""The name of the parameters of an adapter among those of its network."""
 DOWN, UP, MAGNITUDE = "down", "up", "magnitude"
 KERNELS = ("kernel", "weight")
 """The names of parameters that are matrices (..., in, out)."""
@@ -83,8 +82,8 @@ def kernels(params: Mapping[str, Any], stacks: tuple[str, ...] = ()) -> dict[str
 
 
 @dataclass(frozen=True)
-class Adapter(abc.ABC):
-    """A kind of change of kernels, with its settings.
+class LowRank(Adapter):
+    """A change of kernels by a product of low rank, with its settings.
 
     where: a regular expression; kernels whose path contains a match are adapted, such as
     `blocks/.*qkv`. Layers inside a network are named as in `config.optimizer.rates`, without
@@ -93,18 +92,14 @@ class Adapter(abc.ABC):
     for values out of range.
     """
 
-    where: str
     rank: int = 8
     alpha: float | None = None
     rank_stabilized: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         checks.at_least(1, rank=self.rank)
         checks.positive(alpha=self.strength)
-        try:
-            re.compile(self.where)
-        except re.error as error:
-            raise ValueError(f"where={self.where!r}: not a regular expression ({error})") from error
 
     @property
     def strength(self) -> float:
@@ -133,8 +128,10 @@ class Adapter(abc.ABC):
             )
         return chosen
 
+    def check(self, params: Params, stacks: tuple[str, ...] = ()) -> None:
+        self.chosen(params, stacks)
+
     def init(self, key: Key[Array, ""], params: Params, stacks: tuple[str, ...] = ()) -> Params:
-        """Draw the parameters of the adapter of a network with the parameters `params`."""
         chosen = self.chosen(params, stacks)
         keys = jax.random.split(key, len(chosen))
         drawn = {}
@@ -148,11 +145,10 @@ class Adapter(abc.ABC):
         return nested(drawn)
 
     def merge(self, params: Params, stacks: tuple[str, ...] = ()) -> Params:
-        """Return the parameters of the network with its adapter merged into the kernels."""
         base = {k: v for k, v in params.items() if k != PARAMS}
         known, own = flat(base), flat(params[PARAMS])
         changed = {}
-        for path in sorted({name.rpartition("/")[0] for name in own}):
+        for path in self.adapted(own, DOWN):
             parts = {k: own[f"{path}/{k}"] for k in (DOWN, UP, MAGNITUDE) if f"{path}/{k}" in own}
             one = jax.vmap(self.changed) if path.partition("/")[0] in stacks else self.changed
             changed[path] = one(known[path], parts)
@@ -175,8 +171,8 @@ class Adapter(abc.ABC):
 
 
 @dataclass(frozen=True)
-class LoRA(Adapter):
-    """Low-rank adaptation W' = W + s A B (arXiv:2106.09685); see `Adapter`.
+class LoRA(LowRank):
+    """Low-rank adaptation W' = W + s A B (arXiv:2106.09685); see `LowRank`.
 
     >>> kernel, parts = jnp.eye(2), {"down": jnp.ones((2, 1)), "up": jnp.array([[0.0, 3.0]])}
     >>> LoRA(where="out", rank=1, alpha=2).changed(kernel, parts).tolist()
@@ -193,12 +189,12 @@ class LoRA(Adapter):
 
 
 @dataclass(frozen=True)
-class DoRA(Adapter):
+class DoRA(LowRank):
     """Weight-decomposed adaptation W' = m (W + s A B) / |W + s A B| (arXiv:2402.09353).
 
     axis: `output` for one magnitude m per output, as in PEFT, or `input` for one per input, which
     LyCORIS offers too. The trained parameter is m - |W|, so that an adapter is initialised
-    without its base. Rows of zeros keep W + s A B. See `Adapter` for the other settings.
+    without its base. Rows of zeros keep W + s A B. See `LowRank` for the other settings.
 
     >>> parts = {"down": jnp.ones((2, 1)), "up": jnp.zeros((1, 1)), "magnitude": jnp.array([5.0])}
     >>> DoRA(where="out", rank=1).changed(jnp.array([[3.0], [4.0]]), parts).tolist()
@@ -230,77 +226,4 @@ class DoRA(Adapter):
         return jnp.sqrt(jnp.square(kernel).sum(axes, keepdims=True))
 
 
-@dataclass(frozen=True)
-class _Init:
-    base: Network
-    adapter: Adapter
-
-    def __repr__(self) -> str:
-        name = getattr(self.base.init, "__name__", self.base.init)
-        return f"{name} + {type(self.adapter).__name__}"
-
-    def __call__(self, key: Any, x: Any, c_noise: Any, cond: Any) -> Params:
-        params = self.base.init(key, x, c_noise, cond)
-        if PARAMS in params:
-            raise ValueError(f"the network has parameters named {PARAMS!r}; needs another name")
-        own = self.adapter.init(jax.random.fold_in(key, 1), params, self.base.stacks)
-        return {**params, PARAMS: own}
-
-
-@dataclass(frozen=True)
-class _Apply:
-    base: Network
-    adapter: Adapter
-
-    def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
-        merged = self.adapter.merge(params, self.base.stacks)
-        return self.base.apply(merged, x, c_noise, cond, key=key)
-
-
-@dataclass(frozen=True)
-class Project:
-    """The projection of a network whose parameters have others beside them, under `adapter`."""
-
-    base: Network
-
-    def __call__(self, params: Params) -> Params:
-        base = {k: v for k, v in params.items() if k != PARAMS}
-        return {**self.base.project(base), PARAMS: params[PARAMS]}
-
-
-@dataclass(frozen=True, repr=False)
-class Adapted(Network):
-    """A network with an adapter: its parameters are those of `base`, and `adapter` beside them."""
-
-    base: Any = None
-    adapter: Any = None
-
-    def merge(self, params: Params) -> Params:
-        """Return the parameters of `base` with the adapter merged into its kernels."""
-        return self.adapter.merge(params, self.base.stacks)
-
-
-def adapted(network: Network, adapter: Adapter) -> Adapted:
-    """Return the network with an adapter, which is merged into its kernels in every call.
-
-    The parameters are those of the network, and those of the adapter under `adapter`. Train the
-    latter alone by holding all others fixed, as `config.adapter` does. Merging costs one small
-    product per kernel and step, and works for every network.
-
-    Raises ValueError for parameters of the network that are called `adapter`, and, when parameters
-    are drawn, where the adapter does not suit the kernels.
-
-    >>> from diffjax.nets.mlp import mlp
-    >>> network = adapted(mlp(width=8, depth=1), LoRA(where="Dense", rank=2))
-    >>> network
-    Network(MLP + LoRA)
-    >>> params = network.init(jax.random.key(0), jnp.ones((1, 2)), jnp.ones(1), None)
-    >>> network.merge(params).keys() == params.keys() - {"adapter"}
-    True
-    """
-    init, apply = _Init(network, adapter), _Apply(network, adapter)
-    own = {"project": Project(network), "check": network.check, "stacks": network.stacks}
-    return Adapted(init, apply, **own, base=network, adapter=adapter)
-
-
-ADAPTERS: dict[str, type[Adapter]] = {"lora": LoRA, "dora": DoRA}
+ADAPTERS: dict[str, type[Adapter]] = {"lora": LoRA, "dora": DoRA, "rows": Rows}

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 from diffjax import checks
 from diffjax.arrays import Cond, Params, rebuild
 from diffjax.io.trees import flat, nested, some
-from diffjax.nets.adapters import PARAMS, Project
+from diffjax.nets.adapted import PARAMS, Project
 from diffjax.nets.conditions.base import present
 from diffjax.nets.layers import Dense, zeros
 from diffjax.nets.network import Network

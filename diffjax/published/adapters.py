@@ -19,14 +19,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax.io.contents import Contents
-from diffjax.io.reading import Tensors, read, write
+from diffjax.io.reading import Tensors, read
 from diffjax.io.trees import some
 
 Array = np.ndarray
 CONFIG, METADATA = "adapter_config.json", "lora_adapter_metadata"
 """The file of settings of PEFT, and the metadata in which diffusers keeps the same settings."""
-KOHYA = "lora_unet_"
-PREFIXES = ("base_model.model.", "unet.", "transformer.")
+PEFT, NETWORK = "base_model.model.", "network"
+"""The prefix of PEFT, which does not state the part, and the part that all functions default to."""
+PREFIXES = {
+    NETWORK: ("unet.", "transformer."),
+    **{f"text_encoder{n}": (f"text_encoder{n}.",) for n in ("", "_2", "_3")},
+}
+"""The prefixes of diffusers for each part of a pipeline."""
+KOHYA = {
+    NETWORK: ("lora_unet_",),
+    "text_encoder": ("lora_te_", "lora_te1_"),
+    "text_encoder_2": ("lora_te2_",),
+    "text_encoder_3": ("lora_te3_",),
+}
+"""The prefixes of kohya for each part."""
 PARTS = {
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
@@ -34,6 +46,8 @@ PARTS = {
     ".lora_magnitude_vector.weight": "magnitude",
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
     "_lora.down.weight": "down",
     "_lora.up.weight": "up",
     ".lora_down.weight": "down",
@@ -97,52 +111,74 @@ def norms(weight: Array, axis: str) -> Array:
     return np.sqrt(np.square(weight).sum(axes, keepdims=True))
 
 
-def opened(path: Path) -> dict[str, Change]:
+def opened(path: Path, part: str = NETWORK) -> dict[str, Change]:
     """Read the changes in a file, or in a folder of PEFT, by the names of modules in it.
 
-    Names in the format of kohya keep their prefix. Raises ValueError, which names the file, for
-    tensors of unknown names, factors that are not complete, and settings that are not supported.
+    part: the part of a pipeline whose changes are read, such as `text_encoder`; tensors of PEFT
+    belong to any part. Names in the format of kohya keep their prefix. Raises ValueError, which
+    names the file, for a file without changes of this part, for tensors of unknown names, factors
+    that are not complete, and settings that are not supported.
     """
     contents = read(path)
     place = path if path.is_dir() else path.parent
     settings = _settings(place / CONFIG) if (place / CONFIG).is_file() else {}
     try:
-        return changes(contents, settings)
+        return changes(contents, settings, part)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def changes(contents: Contents, settings: Mapping[str, Any]) -> dict[str, Change]:
-    """Return the changes in the contents of a file; settings: those of PEFT, {} for none."""
+def parts(names: Iterable[str]) -> set[str]:
+    """Return the parts of a pipeline that tensors of these names belong to, "" for those of PEFT.
+
+    >>> sorted(parts(["lora_te_q.alpha", "unet.out.lora_A.weight"]))
+    ['network', 'text_encoder']
+    """
+    return {_part(name) for name in names}
+
+
+def _part(name: str) -> str:
+    known = ((part, p) for table in (PREFIXES, KOHYA) for part, each in table.items() for p in each)
+    return next((part for part, prefix in known if name.startswith(prefix)), "")
+
+
+def changes(
+    contents: Contents, settings: Mapping[str, Any], part: str = NETWORK
+) -> dict[str, Change]:
+    """Return the changes of a part in the contents of a file.
+
+    settings: those of PEFT, {} for none.
+    """
     if isinstance(contents.tensors, Tensors) and not settings:
-        settings = _stated(contents.tensors.metadata)
+        settings = _stated(contents.tensors.metadata, part)
     _check(settings)
-    parts: dict[str, dict[str, Array]] = {}
-    unknown = []
+    found: dict[str, dict[str, Array]] = {}
+    unknown, others = [], []
     for name, tensor in contents.tensors.items():
-        module, part = _split(name)
-        if not part:
+        module, kind = _split(name)
+        if not kind:
             unknown.append(name)
+        elif (of := _part(name)) not in ("", part):
+            others.append(of)
         else:
-            parts.setdefault(module, {})[part] = np.asarray(tensor, np.float32)
+            found.setdefault(module, {})[kind] = np.asarray(tensor, np.float32)
     if unknown:
-        raise ValueError(f"not tensors of an adapter of this network: {some('unknown', unknown)}")
-    if half := [m for m, p in parts.items() if not {"down", "up"} <= set(p)]:
+        raise ValueError(f"not tensors of an adapter: {some('unknown', unknown)}")
+    if half := [m for m, p in found.items() if not {"down", "up"} <= set(p)]:
         raise ValueError(f"{some('modules without both factors', half)}")
-    if not parts:
-        raise ValueError("holds no adapter")
-    return {module: _change(module, each, settings) for module, each in parts.items()}
+    if not found:
+        has = f" of the {part}, but of {', '.join(sorted(set(others)))}" if others else ""
+        raise ValueError(f"holds no adapter{has}")
+    return {module: _change(module, each, settings) for module, each in found.items()}
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return the module and the part that the name of a tensor stands for, "" for neither."""
+    """Return the module and the kind of a tensor by its name, the kind "" for an unknown one."""
     ending = next((e for e in sorted(PARTS, key=len, reverse=True) if name.endswith(e)), "")
     module = name.removesuffix(ending)
-    if not ending or (module.startswith("lora_") and not module.startswith(KOHYA)):
+    if not ending or (module.startswith("lora_") and not _part(name)):
         return name, ""
-    if module.startswith("text_encoder"):
-        return name, ""
-    for prefix in PREFIXES:
+    for prefix in (PEFT, *(prefix for each in PREFIXES.values() for prefix in each)):
         module = module.removeprefix(prefix)
     if ending.startswith("_lora"):  # attn1.processor.to_q_lora.down.weight
         module = module.replace(".processor.", ".")
@@ -172,14 +208,13 @@ def _alpha(module: str, settings: Mapping[str, Any]) -> float:
     return float(settings.get("lora_alpha") or 0)
 
 
-def _stated(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings in the metadata of a file of diffusers, without their prefix."""
+def _stated(metadata: Mapping[str, str], part: str) -> dict[str, Any]:
+    """Return the settings of a part in the metadata of a file of diffusers, without its prefix."""
     try:
         fields = json.loads(metadata.get(METADATA, "{}"))
     except ValueError as error:
         raise ValueError(f"its metadata {METADATA} cannot be read ({error})") from error
-    ours = tuple(prefix for prefix in PREFIXES if not prefix.startswith("base"))
-    return {k.partition(".")[2]: v for k, v in fields.items() if k.startswith(ours)}
+    return {k.partition(".")[2]: v for k, v in fields.items() if k.startswith(PREFIXES[part])}
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -217,8 +252,9 @@ def fitted(changes: Mapping[str, Change], names: Iterable[str]) -> dict[str, Cha
     ValueError: lora_unet_conv_in: stands for conv.in and conv_in
     """
     known: dict[str, list[str]] = {}
+    prefixes = [prefix for each in KOHYA.values() for prefix in each]
     for name in (names := list(names)):
-        for text in (name, underscored(name)):
+        for text in (name, *(underscored(name, prefix) for prefix in prefixes)):
             known.setdefault(text, []).append(name)
     if unknown := [text for text in changes if text not in known]:
         raise ValueError(
@@ -230,122 +266,6 @@ def fitted(changes: Mapping[str, Change], names: Iterable[str]) -> dict[str, Cha
     return {known[text][0]: change for text, change in changes.items()}
 
 
-def underscored(name: str) -> str:
+def underscored(name: str, prefix: str = KOHYA[NETWORK][0]) -> str:
     """Return the name of a module in the format of kohya."""
-    return KOHYA + name.replace(".", "_")
-
-
-class Written(NamedTuple):
-    """The file of an adapter: its name, tensors and metadata, and the settings beside it."""
-
-    file: str
-    tensors: dict[str, Array]
-    metadata: dict[str, str]
-    settings: dict[str, Any]
-
-    def save(self, folder: Path) -> None:
-        """Write the file, and the settings where the format has them, into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / self.file, self.tensors, self.metadata)
-        if self.settings:
-            (folder / CONFIG).write_text(json.dumps(self.settings, indent=2) + "\n")
-
-
-def peft(changes: Mapping[str, Change], part: str = "unet") -> Written:
-    """Return a file of PEFT, in which lora_alpha / r is the scale.
-
-    part: the name of the network in a pipeline, which PEFT does not state. Raises ValueError for
-    magnitudes of inputs, which the format lacks, and for several scales.
-    """
-    tensors, scales = _factors(changes, "base_model.model."), {c.scale for c in changes.values()}
-    if len(scales) != 1:
-        raise ValueError(f"scales {sorted(scales)}: a file needs one scale")
-    settings = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **_about(changes)}
-    settings["lora_alpha"] = scales.pop() * settings["r"]
-    return Written("adapter_model.safetensors", tensors, {"format": "pt"}, settings)
-
-
-def diffusers(changes: Mapping[str, Change], part: str = "unet") -> Written:
-    """Return a file of diffusers, with the scale in B.
-
-    So alpha = r, and readers that ignore the metadata find the same
-    change. part: `unet` or `transformer`. Raises ValueError for magnitudes of inputs.
-    """
-    changes = {k: c._replace(up=np.float32(c.scale * c.up), scale=1.0) for k, c in changes.items()}
-    about = {f"{part}.{name}": value for name, value in _about(changes).items()}
-    metadata = {"format": "pt", METADATA: json.dumps(about, indent=2, sort_keys=True)}
-    tensors = _factors(changes, f"{part}.")
-    return Written("pytorch_lora_weights.safetensors", tensors, metadata, {})
-
-
-def kohya(changes: Mapping[str, Change], part: str = "unet") -> Written:
-    """Return a file of kohya, in which alpha / r is the scale.
-
-    part: is not stated. Raises ValueError where two modules would have one name.
-    """
-    tensors: dict[str, Array] = {}
-    for name, change in changes.items():
-        if f"{underscored(name)}.alpha" in tensors:
-            raise ValueError(f"{underscored(name)}: is the name of several modules")
-        down, up = _torch(change)
-        parts = {"lora_down.weight": down, "lora_up.weight": up}
-        parts["alpha"] = np.array(change.scale * change.rank, np.float32)
-        if change.magnitude is not None:
-            n, ones = change.magnitude.size, (1,) * (change.down.ndim - 2)
-            shape = (n, 1, *ones) if change.axis == "output" else (1, n, *ones)
-            parts["dora_scale"] = change.magnitude.reshape(shape)
-        tensors |= {f"{underscored(name)}.{key}": value for key, value in parts.items()}
-    rank, alpha = _one(changes), {float(c.scale * c.rank) for c in changes.values()}
-    metadata = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank)}
-    metadata["ss_network_alpha"] = str(alpha.pop()) if len(alpha) == 1 else "Dynamic"
-    return Written("adapter.safetensors", tensors, metadata, {})
-
-
-FORMATS = {"peft": peft, "diffusers": diffusers, "kohya": kohya}
-
-
-def _torch(change: Change) -> tuple[Array, Array]:
-    """Return the factors in the shapes of layers: those of a convolution end with axes k and 1."""
-    ones = (1,) * (change.down.ndim - 2)
-    return change.down, change.up.reshape(*change.up.shape, *ones)
-
-
-def _factors(changes: Mapping[str, Change], prefix: str) -> dict[str, Array]:
-    tensors = {}
-    for name, change in changes.items():
-        down, up = _torch(change)
-        tensors[f"{prefix}{name}.lora_A.weight"] = down
-        tensors[f"{prefix}{name}.lora_B.weight"] = up
-        if change.magnitude is None:
-            continue
-        if change.axis != "output":
-            raise ValueError("axis='input': this format has magnitudes of outputs alone; use kohya")
-        ones = (1,) * (down.ndim - 2)
-        shape = (1, change.magnitude.size, *ones) if ones else (change.magnitude.size,)
-        tensors[f"{prefix}{name}.lora_magnitude_vector"] = change.magnitude.reshape(shape)
-    return tensors
-
-
-def _about(changes: Mapping[str, Change]) -> dict[str, Any]:
-    """Return the settings that PEFT and diffusers state, for a scale of 1."""
-    rank = _one(changes)
-    dora = any(change.magnitude is not None for change in changes.values())
-    return {
-        "r": rank,
-        "lora_alpha": rank,
-        "target_modules": sorted(changes),
-        "use_rslora": False,
-        "use_dora": dora,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "fan_in_fan_out": False,
-        "lora_dropout": 0.0,
-    }
-
-
-def _one(changes: Mapping[str, Change]) -> int:
-    """Return the rank of all changes; raise ValueError where they differ."""
-    ranks = {change.rank for change in changes.values()}
-    if len(ranks) != 1:
-        raise ValueError(f"ranks {sorted(ranks)}: a file needs one rank")
-    return ranks.pop()
+    return prefix + name.replace(".", "_")

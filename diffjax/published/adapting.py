@@ -15,7 +15,8 @@ import numpy as np
 from diffjax.arrays import Params
 from diffjax.io.trees import flat, joined, nested
 from diffjax.nets import Adapted, Network
-from diffjax.nets.adapters import DOWN, MAGNITUDE, PARAMS, UP, kernels
+from diffjax.nets.adapted import PARAMS
+from diffjax.nets.adapters import DOWN, MAGNITUDE, UP, LowRank, kernels
 from diffjax.published.adapters import Change, fitted, norms
 
 WEIGHT = ".weight"
@@ -62,12 +63,13 @@ def changes_of(network: Adapted, params: Params) -> dict[str, Change]:
 
     params: the parameters of the adapted network.
     """
-    adapter = network.adapter
     base, own = flat({k: v for k, v in params.items() if k != PARAMS}), flat(params[PARAMS])
     found = {}
     for name, (path, index) in modules(nested(base), network.stacks).items():
         if f"{path}/{DOWN}" not in own:
             continue
+        low = (part for part in network.adapter.parts if isinstance(part, LowRank))
+        adapter = next(part for part in low if part.adapted([f"{path}/{DOWN}"], DOWN))
         down, up = (np.asarray(own[f"{path}/{part}"], np.float32)[index] for part in (DOWN, UP))
         magnitude, axis = None, getattr(adapter, "axis", "output")
         if f"{path}/{MAGNITUDE}" in own:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from diffjax import builder
-from diffjax.arrays import Params
 from diffjax.checks import finite
-from diffjax.config import ConfigError
+from diffjax.config import ConfigError, parse
+from diffjax.encoders import ENCODERS
+from diffjax.encoders.pretrained import FAMILIES, part_of
 from diffjax.io.contents import Contents
+from diffjax.io.reading import read as tensors_in
 from diffjax.io.writing import writing
 from diffjax.nets import Adapted, Controlled
-from diffjax.nets.adapters import PARAMS
+from diffjax.nets.adapted import PARAMS
+from diffjax.published import adapters as files
 from diffjax.published import controls
-from diffjax.published.adapters import FORMATS, Change, fitted, opened
+from diffjax.published import vectors as of_words
+from diffjax.published.adapter_files import FORMATS
+from diffjax.published.adapters import Change, fitted
 from diffjax.published.adapting import changes_of, modules, weights
 from diffjax.published.adapting import merged as merge
 from diffjax.published.adapting import patched as patch
-from diffjax.specs import Spec
-from diffjax.training.workdir import check_empty, check_weights, is_run
+from diffjax.published.vectors import Vectors
+from diffjax.runs.controls import Branch, branches, with_control
+from diffjax.runs.words import taught, vectors_of
+from diffjax.training.workdir import check_empty, is_run
 
 if TYPE_CHECKING:
     from diffjax.runs.trained import Trained
@@ -34,36 +41,33 @@ Adapters = str | Path | Sequence[str | Path] | Mapping[Any, float | Sequence[flo
 (weight, start, end)."""
 
 
-class Branch(NamedTuple):
-    """The control of a run or of a file.
+class Stored(NamedTuple):
+    """The contents of an adapter.
 
-    section: its settings, as in config.adapter. spec: the condition that it reads. params: a
-    function from the parameters of the base, its settings and the side of its items to its own.
-    maps: the entry of config.data.maps that makes the condition of images, "" for none.
+    changes: of kernels, by the names of modules. vectors: of words and classes, by name. encoders:
+    the parts of a pipeline, such as `text_encoder`, that a file changes as well. branches: the
+    controls that stand beside a network, in place of all others.
     """
 
-    section: dict[str, Any]
-    spec: Spec
-    params: Callable[[Params, Mapping[str, Any], int], Params]
-    maps: str = ""
+    changes: Mapping[str, Change]
+    vectors: Vectors
+    encoders: frozenset[str] = frozenset()
+    branches: tuple[Branch, ...] = ()
 
 
-class Read(NamedTuple):
-    """An adapter as it was read: its path, weight, and interval of the rows of a sampler.
+class Opened(NamedTuple):
+    """An adapter: its path, its contents and its weight.
 
-    content: the changes of an adapter by the names of modules, or the controls of a network.
+    interval: of a control, the shares of the rows of a sampler between which it acts, if given.
     """
 
     path: Path
-    content: dict[str, Change] | tuple[Branch, ...]
+    stored: Stored
     weight: float
     interval: tuple[float, ...] = ()
 
 
-Opened = Sequence[Read]
-
-
-def read(adapters: Adapters) -> Opened:
+def read(adapters: Adapters) -> list[Opened]:
     """Read adapters: files, folders of PEFT, and runs or exports with an adapter or a control.
 
     Raises ConfigError for a path that holds none, for a weight that is not finite, and for an
@@ -76,13 +80,13 @@ def read(adapters: Adapters) -> Opened:
     found, refuse = [], builder.refuse("adapters")
     for path, (weight, *interval) in weighted(adapters).items():
         refuse(finite)(**{f"weight of {path}": weight})
-        content = of_run(path) if path.exists() and is_run(path) else refuse(of_files)(path)
-        if interval and isinstance(content, dict):
+        stored = of_run(path) if path.exists() and is_run(path) else refuse(of_file)(path)
+        if interval and not stored.branches:
             raise ConfigError(
-                f"adapters: {path}: is merged into kernels for all times; only a control takes "
+                f"adapters: {path}: is merged into parameters for all times; only a control takes "
                 f"START,END"
             )
-        found.append(Read(path, content, float(weight), tuple(map(float, interval))))
+        found.append(Opened(path, stored, float(weight), tuple(map(float, interval))))
     return found
 
 
@@ -100,53 +104,45 @@ def weighted(adapters: Adapters) -> dict[Path, tuple[float, ...]]:
     return {path: tuple(w) if isinstance(w, Sequence) else (w,) for path, w in pairs.items()}
 
 
-def of_run(path: Path) -> dict[str, Change] | tuple[Branch, ...]:
-    """Return the changes of the adapter of a run, or its controls.
+def of_file(path: Path) -> Stored:
+    """Return the contents of a file, or of a folder of PEFT or of a published control.
 
-    Raises ConfigError where it has neither.
+    Raises ValueError for another one.
     """
+    if control := controls.opened(path):
+        return Stored({}, {}, branches=(Branch(*control),))
+    if vectors := of_words.opened(path):
+        return Stored({}, vectors)
+    parts = files.parts(tensors_in(path).tensors)
+    encoders = frozenset(parts - {files.NETWORK, ""})
+    changes = {} if encoders == parts else files.opened(path)
+    return Stored(changes, {}, encoders)
+
+
+def of_run(path: Path) -> Stored:
+    """Return the adapter or the controls of a run; raise ConfigError where it has neither."""
     from diffjax.runs.trained import load
 
-    trained = load(path)
-    network = trained.experiment.model.network
-    if isinstance(network, Controlled):
-        return branches(trained)
-    return changes(trained, f"adapters: {path}")
+    return contents(load(path), f"adapters: {path}")
 
 
-def of_files(path: Path) -> dict[str, Change] | tuple[Branch, ...]:
-    """Return the changes of an adapter in files, or a published control."""
-    found = controls.opened(path)
-    return opened(path) if found is None else (Branch(*found),)
-
-
-def branches(trained: Trained) -> tuple[Branch, ...]:
-    """Return the controls of a network, in the order of the config."""
-    own = trained.denoise.params["network"][PARAMS]
-    specs = {spec.name: spec for spec in trained.experiment.form.conditions}
-    maps = {text.partition(":")[0]: text for text in trained.config["data"].get("maps", ())}
-    sections, found = builder.adapter_sections(trained.config), []
-    for name, place in builder.controlled_by(trained.config).items():
-        params = lambda *_, name=name: own[name]
-        found.append(Branch(dict(sections[place]), specs[name], params, maps.get(name, "")))
-    return tuple(found)
-
-
-def changes(trained: Trained, place: str) -> dict[str, Change]:
-    """Return the changes of the adapter of a network, by the names of modules.
+def contents(trained: Trained, place: str) -> Stored:
+    """Return the adapter or the controls of a network.
 
     place: what the user asked for, in the ConfigError for a network without an adapter.
     """
     network = trained.experiment.model.network
+    if isinstance(network, Controlled):
+        return Stored({}, {}, branches=branches(trained))
     if not isinstance(network, Adapted):
-        raise ConfigError(
-            f"{place}: has no adapter of kernels; needs a run with config.adapter, or a file"
-        )
-    return changes_of(network, jax.device_get(trained.denoise.params["network"]))
+        raise ConfigError(f"{place}: has no adapter; needs a run with config.adapter, or a file")
+    params = jax.device_get(trained.denoise.params["network"])
+    vectors = vectors_of(network, params, trained.experiment.form)
+    return Stored(changes_of(network, params), vectors)
 
 
 def merged(trained: Trained) -> Trained:
-    """Return the network with its own adapter merged into its kernels, and without it.
+    """Return the network with its own adapter merged into its parameters, and without it.
 
     A network without an adapter is returned unchanged.
     """
@@ -161,100 +157,126 @@ def merged(trained: Trained) -> Trained:
     return dataclasses.replace(trained, denoise=denoise, experiment=experiment)
 
 
-def with_adapters(trained: Trained, adapters: Opened) -> Trained:
-    """Return the network with adapters merged into its kernels, after its own one, and controls.
+def with_adapters(trained: Trained, adapters: Sequence[Opened]) -> Trained:
+    """Return the network with adapters merged into its parameters, after its own one, and controls.
 
-    Each adapter changes the kernels by its weight times the change that it alone makes. Controls
-    stand beside those that the network has. Raises ConfigError for an adapter or a control that
-    does not fit the network.
+    Each adapter changes the kernels by its weight times the change that it alone makes, and the
+    vectors of words and classes likewise; words that the network lacks are added to its
+    vocabulary. A file that changes the encoder of the captions too becomes the adapter of that
+    encoder. Controls stand beside those that the network has. Raises ConfigError for an adapter or
+    a control that does not fit the network.
     """
     if not adapters:
         return trained
-    trained = with_changes(trained, [each for each in adapters if isinstance(each.content, dict)])
+    trained = with_changes(merged(trained), [each for each in adapters if each.stored.changes])
     for each in adapters:
-        for branch in each.content if isinstance(each.content, tuple) else ():
-            trained = with_control(trained, branch, each)
-    return dataclasses.replace(trained, notes=trained.notes + notes(adapters))
+        refuse = builder.refuse(f"adapters: {each.path}")
+        if each.stored.vectors:
+            trained = refuse(taught)(trained, each.stored.vectors, each.weight)
+        if each.stored.encoders:
+            trained = refuse(encoded)(trained, each)
+    for each in adapters:
+        for branch in each.stored.branches:
+            place = f"adapters: {each.path}"
+            trained = with_control(trained, branch, place, each.weight, each.interval)
+    return dataclasses.replace(trained, notes=(*trained.notes, *map(adding, adapters)))
 
 
-def with_changes(trained: Trained, adapters: Opened) -> Trained:
-    """Return the network with adapters merged into its kernels, after its own one."""
-    trained = merged(trained)
+def with_changes(trained: Trained, adapters: Sequence[Opened]) -> Trained:
+    """Return the network with the changes of adapters merged into its kernels."""
+    if not adapters:
+        return trained
     network, params = trained.experiment.model.network, dict(trained.denoise.params)
     known = modules(params["network"], network.stacks)
-    chosen = [(cast(dict[str, Change], each.content), each.weight) for each in adapters]
-    for each, (changes, _) in zip(adapters, chosen, strict=True):
-        builder.refuse(f"adapters: {each.path}")(fitted)(changes, known)
+    for each in adapters:
+        builder.refuse(f"adapters: {each.path}")(fitted)(each.stored.changes, known)
     base = jax.device_get(params["network"])
+    chosen = [(each.stored.changes, each.weight) for each in adapters]
     moved = builder.refuse("adapters")(merge)(network, base, chosen)
     params["network"] = jax.tree.map(jnp.asarray, moved)
-    denoise = trained.experiment.denoiser(params)
-    return dataclasses.replace(trained, denoise=denoise)
+    return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
 
 
-def with_control(trained: Trained, branch: Branch, read: Read) -> Trained:
-    """Return the network with one more control.
+def encoded(trained: Trained, adapter: Opened) -> Trained:
+    """Return the network with a file as the adapter of the encoder of its captions.
 
-    Raises ConfigError for a control that does not fit the network, and for one whose condition the
-    network has already.
+    Where the encoder takes none, a note states what was left out; raises ValueError where that is
+    the whole file.
     """
-    form, place, name = trained.experiment.form, f"adapters: {read.path}", branch.spec.name
-    if name in form.names:
-        raise ConfigError(f"{place}: the network has a condition {name!r} already")
-    old = builder.adapter_sections(trained.config)
-    names = {at.rpartition(".")[2]: dict(section) for at, section in old.items()}
-    section = branch.section | {"scale": branch.section.get("scale", 1.0) * read.weight}
-    section |= dict(zip(("start", "end"), read.interval, strict=False))
-    if [*old] == [builder.ADAPTER]:
-        names = {names[PARAMS]["condition"]: names[PARAMS]}
-    data = trained.config["data"]
-    maps = (*data.get("maps", ()), *([branch.maps] if branch.maps else []))
-    config = {**trained.config, "data": {**data, "maps": maps}, PARAMS: {**names, name: section}}
-    form = dataclasses.replace(form, conditions=(*form.conditions, branch.spec))
-    network, make = dict(trained.denoise.params["network"]), builder.refuse(place)(branch.params)
-    own = {**network.pop(PARAMS, {}), name: make(network, trained.config["network"], form.shape[0])}
-    params = {**trained.denoise.params, "network": {**network, PARAMS: own}}
-    experiment = builder.refuse(place)(builder.experiment)(config, form)
-    builder.refuse(place)(check_weights)(experiment, params)
-    params = jax.tree.map(jnp.asarray, params)
-    return dataclasses.replace(trained, denoise=experiment.denoiser(params), experiment=experiment)
+    section = trained.config["data"]
+    text = section.get("encoder", "")
+    about = parse(text) if text else {}
+    takes = about.get("name") in FAMILIES and not about.get("adapter")
+    part = part_of(Path(str(about.get("path", ""))))
+    if takes and part in adapter.stored.encoders:
+        text = f"{text},adapter={adapter.path},adapter_weight={adapter.weight:g}"
+        config = {**trained.config, "data": {**section, "encoder": text}}
+        experiment = builder.experiment(config, trained.experiment.form)
+        denoise = experiment.denoiser(trained.denoise.params)
+        trained = dataclasses.replace(trained, experiment=experiment, denoise=denoise)
+        left = adapter.stored.encoders - {part}
+    else:
+        left = adapter.stored.encoders
+    if left == adapter.stored.encoders and not adapter.stored.changes:
+        known = ", ".join(k for k in ENCODERS if k in FAMILIES)
+        raise ValueError(
+            f"changes {', '.join(sorted(left))} alone, and config.data.encoder={text!r} is none of "
+            f"{known} without an adapter"
+        )
+    lines = (f"{adapter.path}: not used: its adapter of the {name}" for name in sorted(left))
+    return dataclasses.replace(trained, notes=(*trained.notes, *lines))
 
 
-def notes(adapters: Opened) -> tuple[str, ...]:
-    """Return a line for each adapter that was merged, and for each control that was added."""
-    done = lambda each: "merged" if isinstance(each.content, dict) else "control added"
-    kind = lambda each: "adapter " if isinstance(each.content, dict) else ""
-    return tuple(f"{e.path}: {kind(e)}{done(e)} with weight {e.weight:g}" for e in adapters)
+def adding(adapter: Opened) -> str:
+    """Return a line that states an adapter was merged, or a control was added."""
+    done = "control added" if adapter.stored.branches else "adapter merged"
+    return f"{adapter.path}: {done} with weight {adapter.weight:g}"
 
 
-def patched(contents: Contents, adapters: Opened) -> tuple[Contents, Opened]:
-    """Return the contents of a published network with adapters merged, and the controls.
+def notes(adapters: Sequence[Opened]) -> tuple[str, ...]:
+    """Return a line for each adapter that was merged, and for each part that was not."""
+    lines = []
+    for each in adapters:
+        lines.append(adding(each))
+        left = sorted(each.stored.encoders)
+        lines += [f"{each.path}: not used: its adapter of the {name}" for name in left]
+    return tuple(lines)
 
-    The adapters are merged into its tensors, and have the names of the published network. Raises
+
+def patched(contents: Contents, adapters: Sequence[Opened]) -> Contents:
+    """Return the contents of a published network with adapters merged into its tensors.
+
+    They are those of files with the names of the published network, and no controls. Raises
     ConfigError for an adapter that does not fit.
     """
-    changes = [each for each in adapters if isinstance(each.content, dict)]
-    beside = [each for each in adapters if each not in changes]
-    if not changes:
-        return contents, beside
+    if not adapters:
+        return contents
     known = weights(contents.tensors)
-    chosen = [(cast(dict[str, Change], each.content), each.weight) for each in changes]
-    for each, (found, _) in zip(changes, chosen, strict=True):
-        builder.refuse(f"adapters: {each.path}")(fitted)(found, known)
+    for each in adapters:
+        if not each.stored.changes:
+            has = "learned vectors" if each.stored.vectors else "an adapter of a text encoder"
+            raise ConfigError(f"adapters: {each.path}: holds {has}; needs one of the network")
+        builder.refuse(f"adapters: {each.path}")(fitted)(each.stored.changes, known)
+    chosen = [(each.stored.changes, each.weight) for each in adapters]
     tensors = builder.refuse("adapters")(patch)(contents.tensors, chosen)
-    return contents._replace(tensors=tensors), beside
+    return contents._replace(tensors=tensors)
 
 
-def write(trained: Trained, form: str, out: Path) -> Path:
-    """Write the adapter of a network to a new folder, and return the path of its file.
+def write(trained: Trained, form: str, out: Path) -> list[Path]:
+    """Write the adapter of a network to a new folder, and return the paths of its files.
 
     form: peft, diffusers or kohya. Raises ConfigError for a network without an adapter, for an
     adapter that the format cannot hold, and for a folder that is not empty.
     """
     written = builder.lookup(FORMATS, form, "--format")
     part = "transformer" if trained.config["network"]["name"] == "dit" else "unet"
-    file = builder.refuse(f"--format={form}")(written)(changes(trained, f"--format={form}"), part)
+    own, refuse = contents(trained, f"--format={form}"), builder.refuse(f"--format={form}")
+    if own.branches:
+        raise ConfigError(f"--format={form}: holds controls alone; leave --format out to export")
+    file = refuse(written)(own.changes, part) if own.changes else None
     check_empty(out)
     with writing(f"--out={out}"):
-        file.save(out)
-    return out / file.file
+        paths = refuse(of_words.save)(out, form, own.vectors) if own.vectors else []
+        if file:
+            file.save(out)
+    return [*paths, *([out / file.file] if file else [])]

@@ -60,18 +60,19 @@ def noises(job: Job, num: int) -> np.ndarray:
     return np.concatenate(blocks)[:num] / np.asarray(sde.sigma(start))
 
 
-def claim(job: Job, out: Path) -> None:
-    """Create the folder `out` and write pairs.json, by which another command recognises it.
+def claim(job: Job, out: Path, about: str = "pairs.json", **facts: Any) -> None:
+    """Create the folder `out` and write a file by which another command recognises it.
 
-    Raises ConfigError for a folder with other files, and for one with pairs of another job.
+    about: the name of the file, which holds the job and further `facts`. Raises ConfigError for a
+    folder with other files, and for one with the samples of another job.
     """
-    file, here = out / "pairs.json", {"job": job.key, **job.about}
+    file, here = out / about, {"job": job.key, **job.about, **facts}
     here = json.loads(json.dumps(here))
     if out.exists() and not file.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out={out}: holds other files; needs a new or an empty folder")
     if file.exists() and _read(file).get("job") != job.key:
         raise ConfigError(
-            f"--out={out}: holds pairs of another network, sampler or seed; use another folder"
+            f"--out={out}: holds samples of another network, sampler or seed; use another folder"
         )
     with writing(f"--out={out}"):
         out.mkdir(parents=True, exist_ok=True)

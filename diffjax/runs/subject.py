@@ -8,6 +8,7 @@ from diffjax import builder
 from diffjax.config import Config, ConfigError, arguments
 from diffjax.data.encoded import about
 from diffjax.evaluation import Subject
+from diffjax.runs.adapters import Adapters
 from diffjax.runs.trained import load
 
 
@@ -48,13 +49,15 @@ def subject(
     seed: int = 0,
     batch_size: int = 64,
     ema: str | float | None = None,
+    adapters: Adapters = (),
 ) -> Subject:
     """Load the network of `workdir` and open a split of `data`, by default that of its own config.
 
-    data: a text like `folder:PATH,size=32`. ema: the average of the parameters to use. Raises
-    ConfigError where the network or the data set does not exist, or where they do not fit together.
+    data: a text like `folder:PATH,size=32`. ema: the average of the parameters to use. adapters:
+    those to merge into it, as in `load`. Raises ConfigError where the network or the data set does
+    not exist, or where they do not fit together.
     """
-    trained = load(workdir, ema=ema)
+    trained = load(workdir, ema=ema, adapters=adapters)
     section = data_section(data) if data else trained.config["data"]
     source = builder.construct_data(section, "--data")[0]
     name = data or section["name"]

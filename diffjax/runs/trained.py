@@ -305,17 +305,19 @@ def convert(
     path: Path,
     settings: Config | None = None,
     change: Callable[[Config], Config] = dict,
-    adapters: Opened = (),
+    adapters: Sequence[Opened] = (),
 ) -> Trained:
     """Convert a published checkpoint; the parameters of the result are NumPy arrays.
 
     settings: arguments of the family for values that the contents do not state. change: a function
     that modifies the config before anything in it is checked. adapters: those to merge into its
-    tensors. Raises ConfigError for a checkpoint that cannot be converted.
+    tensors, or to put beside it. Raises ConfigError for a checkpoint that cannot be converted.
     """
     refuse, entry = builder.refuse(str(path)), known_family(family)
     contents, about = refuse(bare)(contents, entry)
-    contents, controls = patched(contents, adapters)
+    controls = [each for each in adapters if each.stored.branches]
+    merging = [each for each in adapters if not each.stored.branches]
+    contents = patched(contents, merging)
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     converted = refuse(bound)()
     form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
@@ -324,7 +326,6 @@ def convert(
     experiment = builder.experiment(change(completed(converted)), form)
     params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
-    merged_ones = [each for each in adapters if each not in controls]
-    about = (*about, *converted.notes, *notes(merged_ones))
+    about = (*about, *converted.notes, *notes(merging))
     trained = Trained(experiment.denoiser(params), experiment, notes=about)
     return with_adapters(trained, controls)

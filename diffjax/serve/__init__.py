@@ -43,6 +43,7 @@ def flags() -> argparse.ArgumentParser:
         "--workdir", type=cli.path, required=True, help="a run, an export or a published checkpoint"
     )
     add("--ema", help="the average of the parameters (default: that of the config)")
+    cli.adapter_flag(flags)
     add("--host", default="127.0.0.1", help="address to listen to; 0.0.0.0 for all")
     add("--names", nargs="+", help="hosts that clients may ask (default: this machine's, or any)")
     add("--proxy", metavar="ADDRESS", help="of a proxy whose X-Forwarded-For is believed")
@@ -136,7 +137,7 @@ def run() -> int:
     cli.set_up_jax()
     from diffjax.runs.trained import load
 
-    trained = load(asked.workdir, ema=asked.ema)
+    trained = load(asked.workdir, ema=asked.ema, adapters=dict(asked.adapter))
     trained.job()  # what cannot be sampled is refused before a port is opened
     failures = []
 

@@ -73,7 +73,7 @@ def run() -> int:
     if asked.format:
         from diffjax.runs.adapters import write
 
-        print(f"wrote {write(trained, asked.format, asked.out)}")
+        print(f"wrote {', '.join(map(str, write(trained, asked.format, asked.out)))}")
         return 0
     if asked.merge:
         if "adapter" not in trained.config:

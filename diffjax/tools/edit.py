@@ -123,7 +123,7 @@ def run() -> int:
     sampling = cli.sampling(asked)
     sampling.pop("ema", None)
     ready = editing(
-        load(asked.workdir, ema=asked.ema, codec=asked.codec),
+        load(asked.workdir, ema=asked.ema, codec=asked.codec, adapters=dict(asked.adapter)),
         asked.image,
         label=asked.source,
         strength=getattr(asked, "strength", 1.0),

@@ -46,9 +46,8 @@ def run() -> int:
     from diffjax.runs import coupled
     from diffjax.runs.trained import load
 
-    job = load(asked.workdir, cli.sampling(asked)).job(
-        seed=asked.seed, label=asked.label, batch_size=asked.batch_size, latents=True
-    )
+    trained = load(asked.workdir, cli.sampling(asked), adapters=dict(asked.adapter))
+    job = trained.job(seed=asked.seed, label=asked.label, batch_size=asked.batch_size, latents=True)
     coupled.check(job)
     coupled.claim(job, asked.out)
     print(job, flush=True)

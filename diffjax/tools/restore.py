@@ -121,7 +121,7 @@ def run() -> int:
     sampling = cli.sampling(asked)
     sampling.pop("ema", None)
     ready = restoration(
-        load(asked.workdir, ema=asked.ema, codec=asked.codec),
+        load(asked.workdir, ema=asked.ema, codec=asked.codec, adapters=dict(asked.adapter)),
         asked.image,
         asked.problem,
         y=asked.y,

@@ -68,7 +68,7 @@ def prepare(asked: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]
     from diffjax.runs.trained import load
     from diffjax.samplers.plan import Plan
 
-    trained = load(asked.workdir, cli.sampling(asked))
+    trained = load(asked.workdir, cli.sampling(asked), adapters=dict(asked.adapter))
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
     cond, abilities = experiment.conditions(asked.num), builder.abilities(config["network"])

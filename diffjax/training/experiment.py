@@ -18,6 +18,7 @@ from diffjax.arrays import Params, stream, taken
 from diffjax.checks import at_least
 from diffjax.codecs import Decoding
 from diffjax.config import ConfigError
+from diffjax.data.conditions import WEIGHT
 from diffjax.data.form import Form
 from diffjax.data.pipeline import Batches, Reading, centred
 from diffjax.data.source import Drawn, NoSplit, Source, load
@@ -202,9 +203,19 @@ class Experiment:
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return the batch that the loss receives: x, conditions, and the fields that it reads."""
+        """Return the batch that the loss receives: x, conditions, and the fields that it reads.
+
+        Weights of items (B,), where the source has them, are among the fields.
+        """
         fields = {name: items[name] for name in self.loss.reads}
+        if self.weighs and WEIGHT in items:
+            fields[WEIGHT] = items[WEIGHT]
         return {"x": items["x"], "cond": {name: items[name] for name in self.form.names}} | fields
+
+    @functools.cached_property
+    def weighs(self) -> bool:
+        """True if the training items have weights in the loss."""
+        return any(spec.kind == WEIGHT for spec in self.source("train").form.conditions)
 
     def conditions(self, num: int) -> dict[str, np.ndarray]:
         """Return the default conditions of samples 0, ..., num - 1, each (num, ...)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,9 @@ import jax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError
 from diffjax.io.trees import flat, nested, some
-from diffjax.nets import adapters
+from diffjax.nets import Adapted
+from diffjax.nets.adapted import PARAMS
+from diffjax.nets.rows import TABLE, Rows
 from diffjax.training.experiment import Experiment
 
 
@@ -55,6 +57,7 @@ def transfer(experiment: Experiment, params: Params, renames: Sequence[str] = ()
     for text in renames:
         loaded = renamed(loaded, text)
     wanted = flat(jax.eval_shape(experiment.parameters))
+    loaded |= grown(experiment.model.network, loaded, wanted)
     both = [path for path in wanted if path in loaded]
     shapes = lambda path: (tuple(loaded[path].shape), wanted[path].shape)
     reshaped = {path: shapes(path) for path in both if len({*shapes(path)}) > 1}
@@ -72,8 +75,27 @@ def begins(wanted: Iterable[str], loaded: Iterable[str]) -> set[str]:
     >>> begins(["network/w", "network/adapter/w/up"], ["network/w"])
     {'network/adapter/w/up'}
     """
-    own = {path for path in wanted if path.startswith(f"network/{adapters.PARAMS}/")}
+    own = {path for path in wanted if path.startswith(f"network/{PARAMS}/")}
     return set() if own & set(loaded) else own
+
+
+def grown(network: Any, loaded: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables among `loaded` that lack new rows which the adapter of a network trains.
+
+    They have these rows, which begin at the mean of all others.
+    """
+    parts = network.adapter.parts if isinstance(network, Adapted) else ()
+    rows = [part for part in parts if isinstance(part, Rows)]
+    larger = {}
+    for path, table in loaded.items() if rows else ():
+        like = wanted.get(path)
+        if path.rpartition("/")[2] != TABLE or like is None or table.shape[1:] != like.shape[1:]:
+            continue
+        for part in rows:
+            inner = path.removeprefix("network/")
+            if (new := part.grown(inner, table, len(like))) is not None:
+                larger[path] = new
+    return larger
 
 
 def renamed(tensors: dict[str, Any], text: str) -> dict[str, Any]:

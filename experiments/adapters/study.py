@@ -3,13 +3,14 @@
     python -m experiments.adapters.study --runs=runs/adapters --out=experiments/adapters
 
 A network is trained on the digits 0 to 8. Then adapters of ranks 1 to 16, and all weights for
-comparison, are trained from it on all ten digits, half of them nines; with 10 % of nines; or on
-nines alone. All are measured by the share
-of samples of the class 9 that a classifier of all digits takes for a nine, and by the Frechet
-distance of samples of the other classes to the digits 0 to 8, over that of the first network with
-the same noise. The change of the kernels by training all weights is also cut to its best
-approximation of each rank (Eckart and Young). Writes adapters.json, of which what is there is
-neither trained nor sampled again, and pictures. After an interruption the same command resumes.
+comparison, are trained from it on all ten digits, half of them nines; with 10 % of nines; on nines
+alone; or on five nines among samples of the first network (DreamBooth), where the row of the class
+is trained alone as well (textual inversion). All are measured by the share of samples of the class
+9 that a classifier of all digits takes for a nine, and by the Frechet distance of samples of the
+other classes to the digits 0 to 8, over that of the first network with the same noise. The change
+of the kernels by training all weights is also cut to its best approximation of each rank (Eckart
+and Young). Writes adapters.json, of which what is there is neither trained nor sampled again, and
+pictures. After an interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from diffjax import cli, plot
 from diffjax.config import Stopped, override
 from diffjax.config import load as load_config
+from diffjax.data import digits
+from diffjax.data.dreambooth import FILE as FILE_OF_PRIOR
 from diffjax.data.kinds.drawing import grid
 from diffjax.evaluation import Real, Samples
 from diffjax.evaluation.gaussian import frechet
@@ -39,6 +43,7 @@ from diffjax.io.trees import flat, joined, nested
 from diffjax.nets.adapters import LoRA
 from diffjax.runs.distilling import EVALUATION, reference
 from diffjax.runs.launch import interrupted, launch
+from diffjax.runs.prior import prior
 from diffjax.runs.trained import Trained, load
 from diffjax.training.workdir import last_step, provenance
 from experiments.markdown import table
@@ -53,14 +58,25 @@ WHERE = "Block|Attention|Embedding"
 
 @dataclass(frozen=True)
 class Run:
-    """A training from the first network: changes of `digits_lora`, and whether of all weights."""
+    """A training from the first network: changes of a config, and whether of all weights.
+
+    images: the number of nines that are known, among samples of the first network (DreamBooth); 0
+    for all nines among the other digits.
+    """
 
     changes: tuple[str, ...] = ()
     whole: bool = False
+    images: int = 0
 
     def train(self, begin: Path, run: Path) -> None:
         """Train from the network in `begin`, or resume, or do nothing where it is done."""
-        config = override(load_config("digits_lora"), self.changes)
+        changes = self.changes
+        if self.images:
+            places = own(begin.parent, self.images), drawn(begin)
+            data = zip(("path", "prior"), places, strict=True)
+            changes = (*changes, *(f"data.{name}={place}" for name, place in data))
+        name = "digits_dreambooth" if self.images else "digits_lora"
+        config = override(load_config(name), changes)
         if self.whole:
             del config["adapter"]
         if last_step(run) < config["train"]["steps"]:
@@ -72,10 +88,36 @@ METHODS = {
     "DoRA, rank 8": Run(changes=("adapter.name=dora",)),
     "LoRA, rank 8, 10 % nines": Run(changes=("data.only=()",)),
     "LoRA, rank 8, nines alone": Run(changes=("data.only=(9,)",)),
+    "five nines, with a prior": Run(images=5),
+    "five nines, without": Run(changes=("data.weight=0.0",), images=5),
+    "five nines, with a prior, all weights": Run(
+        changes=("optimizer.learning_rate=2e-3",), whole=True, images=5
+    ),
+    "five nines, the row of the class": Run(
+        changes=("adapter=rows:where=label", "optimizer.learning_rate=0.1"), images=5
+    ),
     "all weights": Run(changes=("optimizer.learning_rate=2e-3",), whole=True),
 }
 CUT = "all weights, cut to rank {}"
 ORDER = (BASE, *METHODS, *(CUT.format(rank) for rank in RANKS))
+
+
+def own(runs: Path, count: int) -> Path:
+    """Return a folder with the pictures of `count` nines, which is written once."""
+    folder = runs / f"nines_{count}"
+    folder.mkdir(exist_ok=True)
+    for k, x in enumerate(digits("train", only=(9,)).x[:count]):
+        Image.fromarray(x[..., 0]).save(folder / f"{k}.png")
+    return folder
+
+
+def drawn(begin: Path) -> Path:
+    """Return a prior of the first network, 180 samples of the digits 0 to 8, drawn once."""
+    out = begin.parent / "prior"
+    if not (out / FILE_OF_PRIOR).exists():
+        job = load(begin).job(seed=1, label=list(range(9)), batch_size=180)
+        prior(job, 180, out)
+    return out
 
 
 class Study:
@@ -125,7 +167,7 @@ class Study:
         """Return the digits of these classes, all for none, to compare samples with."""
         folder = self.runs / f"real_{len(classes)}"
         (folder / EVALUATION).mkdir(parents=True, exist_ok=True)
-        data = {**trained.config["data"], "only": classes}
+        data = {**load_config("digits_vp")["data"], "only": classes}
         return reference({"data": data}, trained.experiment.form, None, folder)
 
     def measure(self, name: str, trained: Trained, extra: Mapping[str, Any]) -> None:
@@ -178,6 +220,8 @@ class Study:
             }
             params = {**base.denoise.params, "network": joined(nested(before), nested(new))}
             denoise = base.experiment.denoiser(jax.tree.map(jnp.asarray, params))
+            if "nine" in self.rows.get(CUT.format(rank), {}):
+                continue
             self.measure(CUT.format(rank), replace(base, denoise=denoise), {})
 
 

@@ -13,7 +13,7 @@ import ml_collections_configs
 from diffjax import builder
 from diffjax.builder.sections import OPTIONAL
 from diffjax.config import ConfigError, load, override
-from diffjax.data.form import labelled
+from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Model
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import PARAMETERIZATIONS
@@ -52,6 +52,10 @@ def as_published(name: str, **network) -> Experiment:
     prepared = name.startswith(("cifar", "imagenet"))
     form = labelled("image", (32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
     form = labelled("latent", (4, 4, 2), 10) if "codec" in config["data"] else form
+    form = labelled("image", (8, 8, 1), 10) if config["data"]["name"] == "dreambooth" else form
+    if config["data"].get("vocabulary"):
+        text = {"texts": ("text",), "vocabulary": ("dot", "red", "new")}
+        form = Form("image", (32, 32, 3), (Spec("text", "words", 3),), "uint8", **text)
     return builder.experiment(config, form)
 
 
@@ -61,8 +65,10 @@ def test_every_config_file_builds(name, monkeypatch):
 
     Everything is constructed except the trace of the network; `test_configs` trains the configs.
     """
-    kernel = {"Block": {"kernel": jnp.zeros((8, 8))}, "adapter": {"up": jnp.zeros(1)}}
-    params = kernel if "adapter" in load(name) else {}
+    own = {"Block": "kernel", "words_text": "embedding"}
+    adapted = {k: {leaf: jnp.zeros((8, 8))} for k, leaf in own.items()}
+    adapted["blocks"] = {"kernel": jnp.zeros((2, 8, 8))}  # of two blocks
+    params = adapted | {"adapter": {"up": jnp.zeros(1)}} if "adapter" in load(name) else {}
     nothing = lambda self, key, x, cond=None: {"network": params}
     monkeypatch.setattr(Model, "init", nothing)
     experiment = as_published(name)
@@ -171,7 +177,8 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
     [
         (
             "data.name",
-            "known: array, checkerboard, digits, emoji, folder, latents, moons, table, tfds",
+            "known: array, checkerboard, digits, dreambooth, emoji, folder, latents, moons, table, "
+            "tfds",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
@@ -559,7 +566,7 @@ def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
     for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
         assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
     assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
-    assert "emoji has no setting for 'a'" in refused(override(BASE, ["data.name=emoji:a"]))
+    assert "drawn='a': unknown" in refused(override(BASE, ["data.name=emoji:a"]))
     assert "size='a': needs int" in refused(override(BASE, ["data.name=moons:a"]))
 
 

@@ -1,6 +1,7 @@
 """Fixtures with every source of the catalogue on a small data set."""
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from diffjax.data import SOURCES, Source
+from diffjax.data.dreambooth import ABOUT, FILE
+from diffjax.data.form import labelled
 
 
 @pytest.fixture(params=SOURCES)
@@ -17,6 +20,12 @@ def source(request) -> Callable[[str], Source]:
     settings = {
         "tfds": lambda: {"dataset": "tiny", "data_dir": str(of("tiny_tfds"))},
         "folder": lambda: {"path": str(of("tiny_folder")), "holdout": 0.3},
+        "dreambooth": lambda: {
+            "path": str(of("tiny_folder")),
+            "prior": str(of("tiny_prior")),
+            "label": 1,
+            "holdout": 0.3,
+        },
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
@@ -28,6 +37,17 @@ def source(request) -> Callable[[str], Source]:
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")
     return functools.partial(SOURCES[request.param], **settings[request.param]())
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tmp_path_factory) -> Path:
+    """Samples of a network of two classes, as tools.prior writes them."""
+    folder = tmp_path_factory.mktemp("prior")
+    form = labelled("image", (6, 6, 3), 2, "uint8")
+    (folder / ABOUT).write_text(json.dumps({"form": form.as_json()}))
+    x = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), np.uint8)
+    np.savez(folder / FILE, x=x, y=np.arange(20) % 2)
+    return folder
 
 
 @pytest.fixture(scope="session")

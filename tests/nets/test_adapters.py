@@ -11,7 +11,8 @@ import pytest
 
 from diffjax import nets
 from diffjax.io.trees import flat, nested
-from diffjax.nets.adapters import PARAMS, DoRA, LoRA, adapted, kernels
+from diffjax.nets.adapted import PARAMS, adapted
+from diffjax.nets.adapters import DoRA, LoRA, kernels
 from diffjax.nets.conditions import Label, Tokens
 
 SETTINGS = {"where": "kernel|weight", "rank": 2, "alpha": 3.0}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffjax.io.reading import write
-from diffjax.published import adapters
+from diffjax.published import adapter_files, adapters
 from diffjax.published.adapting import changed
 
 FILE = np.load(Path(__file__).with_name("adapters.npz"))
@@ -48,7 +48,7 @@ def test_files_are_those_of_the_original(case, tmp_path):
     """Another program would not find the tensors, or their settings."""
     read = adapters.fitted(adapters.opened(stored(case, tmp_path)), part(case, "base"))
     form = {"kohya": "kohya", "diffusers": "diffusers"}.get(case.partition("_")[0], "peft")
-    made, wanted = adapters.FORMATS[form](read), part(case, "file")
+    made, wanted = adapter_files.FORMATS[form](read), part(case, "file")
     assert set(made.tensors) == set(wanted)
     for name, tensor in wanted.items():
         factor = 1.5 if form == "diffusers" and "lora_B" in name else 1  # the scale is in B

@@ -16,8 +16,9 @@ from diffjax.config import ConfigError
 from diffjax.io.contents import Contents
 from diffjax.io.reading import write
 from diffjax.io.trees import flat
-from diffjax.nets.adapters import PARAMS, DoRA, LoRA, adapted
-from diffjax.published import adapters, adapting
+from diffjax.nets.adapted import PARAMS, adapted
+from diffjax.nets.adapters import DoRA, LoRA
+from diffjax.published import adapter_files, adapters, adapting
 from diffjax.published.adapters import Change
 
 UNET = nets.unet(channels=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2)
@@ -53,7 +54,7 @@ def test_each_format_holds_the_change_of_the_network(name, tmp_path):
     base = {k: v for k, v in params.items() if k != PARAMS}
     merged, changes = network.merge(params), adapting.changes_of(network, params)
     same(adapting.merged(network, base, [(changes, 1.0)]), merged)
-    for form, written in adapters.FORMATS.items():
+    for form, written in adapter_files.FORMATS.items():
         if name == "dora_in" and form != "kohya":
             with pytest.raises(ValueError, match=r"axis='input': .*; use kohya"):
                 written(changes)
@@ -154,8 +155,8 @@ def test_metadata_of_diffusers_give_the_scale(tmp_path):
 
 
 REFUSED = {
-    "unknown: 1 (text_encoder.q.lora_A.weight)": {"text_encoder.q.lora_A.weight": A, **OLD},
-    "unknown: 1 (lora_te_q.alpha)": {"lora_te_q.alpha": A, **OLD},
+    "unknown: 1 (lora_tf_q.alpha)": {"lora_tf_q.alpha": A, **OLD},
+    "holds no adapter of the network, but of text_encoder_2": {"text_encoder_2.q.lora_A.weight": A},
     "unknown: 1 (lora_unet_conv_in.lora_mid.weight)": {
         "lora_unet_conv_in.lora_mid.weight": A,
         **OLD,
@@ -200,7 +201,7 @@ def test_adapters_of_another_network_are_refused():
 def test_names_that_kohya_cannot_tell_apart_are_not_written():
     one = Change(A, B)
     with pytest.raises(ValueError, match="lora_unet_a_b: is the name of several modules"):
-        adapters.kohya({"a.b": one, "a_b": one})
+        adapter_files.kohya({"a.b": one, "a_b": one})
 
 
 def test_an_adapter_of_a_published_network_has_its_names(tmp_path):

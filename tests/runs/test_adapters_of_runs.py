@@ -16,7 +16,7 @@ import diffjax
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
 from diffjax.io.trees import flat
-from diffjax.published.adapters import FORMATS
+from diffjax.published.adapter_files import FORMATS
 from diffjax.training.transfer import transfer
 
 MOONS = Path(__file__).parents[1] / "moons.py"
@@ -148,6 +148,24 @@ def test_a_sample_has_the_adapters_of_its_flags(base, run, tmp_path, monkeypatch
     plain, adapted = (np.load(tmp_path / f"{n}.npz")["arr_0"] for n in ("plain", "adapted"))
     assert np.abs(plain - adapted).max() > 1e-4
     assert ended(monkeypatch, "sample", *asked, "--adapter=nowhere") == 2
+    assert "adapters: nowhere: no such file or folder" in capsys.readouterr().err
+
+
+COMMANDS = {
+    "evaluate": ("--num=4",),
+    "tools.edit": ("invert", "--image=test:0"),
+    "tools.restore": ("--image=test:0", "--problem=half"),
+    "tools.steps": (),
+    "tools.pairs": ("--out=pairs",),
+    "tools.prior": ("--out=prior",),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_samples_reads_adapters(command, base, monkeypatch, capsys):
+    """The flag would be ignored."""
+    flags = (*COMMANDS[command], f"--workdir={base}", "--adapter=nowhere=0.5")
+    assert ended(monkeypatch, command, *flags) == 2
     assert "adapters: nowhere: no such file or folder" in capsys.readouterr().err
 
 

@@ -104,6 +104,11 @@ def test_what_does_not_fit_is_refused(base, run, tmp_path):
     edm2["attention"] = ()
     with pytest.raises(ConfigError, match=r"adapter: .* has no encoder to copy; allowed: unet"):
         builder.experiment({**config, "network": edm2})
+    edges, kernels = config["adapter"], {"name": "lora", "where": "Dense"}
+    with pytest.raises(ConfigError, match=r"adapter\.b: is no control, and config\.adapter\.a is"):
+        builder.experiment({**config, "adapter": {"a": edges, "b": kernels}})
+    with pytest.raises(ConfigError, match=r"b\.condition='edges': config\.adapter\.a reads it too"):
+        builder.experiment({**config, "adapter": {"a": edges, "b": edges}})
     with pytest.raises(ConfigError, match=r"--resume_from=RUN names the run"):
         fit("digits_control", tmp_path / "d")
     with pytest.raises(ConfigError, match=r"start=0\.5, end=0\.2: needs 0 <= start < end <= 1"):
@@ -122,7 +127,7 @@ def test_a_control_is_exported_and_not_merged(run, tmp_path, monkeypatch, capsys
     assert ended(monkeypatch, "tools.convert", str(run), "--merge", f"--out={out}") != 0
     assert "--merge: a control is no change of kernels" in capsys.readouterr().err
     assert ended(monkeypatch, "tools.convert", str(run), "--format=peft", f"--out={out}") != 0
-    assert "has no adapter of kernels" in capsys.readouterr().err
+    assert "--format=peft: holds controls alone" in capsys.readouterr().err
 
 
 def test_every_control_is_constructed_from_a_config():

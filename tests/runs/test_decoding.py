@@ -54,7 +54,7 @@ def latents() -> Trained:
 
 @pytest.fixture
 def run(latents, monkeypatch, capsys):
-    def load(path, sampling=None, ema=None, codec=""):
+    def load(path, sampling=None, ema=None, codec="", adapters=()):
         experiment = builder.experiment(coded(latents.config, codec), latents.experiment.form)
         return dataclasses.replace(latents, experiment=experiment)
 

@@ -12,6 +12,8 @@ import diffjax
 from diffjax import builder
 from diffjax.config import ConfigError, load
 from diffjax.encoders import TEXT
+from diffjax.encoders import clip as clip_encoder
+from diffjax.io.reading import write
 from diffjax.runs.trained import Trained
 
 PROMPTS = ["red apple, noto style", "cat, noto style"]
@@ -107,3 +109,50 @@ def test_training_refuses_a_folder_that_does_not_exist():
     """A run would stop after its data were read, with a traceback."""
     with pytest.raises(ConfigError, match=r"config\.data\.encoder: path=nowhere: no such folder"):
         builder.experiment(config("nowhere"))
+
+
+def factors(module, inputs, outputs, seed):
+    """Return the factors of a layer in the format of PEFT."""
+    rng = np.random.default_rng(seed)
+    down, up = rng.normal(size=(2, inputs)), rng.normal(size=(outputs, 2))
+    named = {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
+    return {name: value.astype(np.float32) for name, value in named.items()}
+
+
+OF_TEXT = factors("text_encoder.text_model.encoder.layers.1.self_attn.q_proj", 24, 24, 0)
+OF_NETWORK = factors("transformer.blocks.0.main.qkv", 8, 24, 1)
+
+
+def test_an_adapter_changes_the_network_and_its_encoder(trained, export, clip, tmp_path):
+    """A style would be half of what was trained, without a word."""
+    file = tmp_path / "style.safetensors"
+    write(file, OF_TEXT | OF_NETWORK, {})
+    both = diffjax.load(export, adapters={file: 0.5})
+    assert both.notes == (f"{file}: adapter merged with weight 0.5",)
+    tokens = lambda each: each.job(prompt=PROMPTS).cond[TEXT]
+    assert np.abs(tokens(both) - tokens(trained)).max() > 1e-3
+    by_hand = clip_encoder(path=str(clip), pooled=True, cut=True, adapter=str(file))
+    half = clip_encoder(
+        path=str(clip), pooled=True, cut=True, adapter=str(file), adapter_weight=0.5
+    )
+    np.testing.assert_array_equal(tokens(both), half(PROMPTS)[TEXT])
+    assert np.abs(by_hand(PROMPTS)[TEXT] - half(PROMPTS)[TEXT]).max() > 1e-3
+    assert half.fingerprint == trained.experiment.encoder.fingerprint
+    flat = lambda each: jax.tree.leaves(each.denoise.params)
+    moved = [np.abs(a - b).max() > 0 for a, b in zip(flat(both), flat(trained), strict=True)]
+    assert sum(moved) == 1
+    both.save(tmp_path / "export")
+    np.testing.assert_array_equal(tokens(diffjax.load(tmp_path / "export")), tokens(both))
+
+
+def test_a_part_that_nothing_takes_is_stated(export, tmp_path):
+    """An adapter of the second encoder would be merged into the only one, or lost unseen."""
+    second = {k.replace("text_encoder", "text_encoder_2"): v for k, v in OF_TEXT.items()}
+    write(tmp_path / "two.safetensors", second | OF_NETWORK, {})
+    notes = diffjax.load(export, adapters=tmp_path / "two.safetensors").notes
+    assert any(note.endswith("not used: its adapter of the text_encoder_2") for note in notes)
+    write(tmp_path / "alone.safetensors", second, {})
+    with pytest.raises(ConfigError, match="changes text_encoder_2 alone, and config"):
+        diffjax.load(export, adapters=tmp_path / "alone.safetensors")
+    with pytest.raises(ConfigError, match="adapter=nowhere: no such file or folder"):
+        builder.experiment(config(f"{export.parent},adapter=nowhere"))

@@ -31,7 +31,7 @@ def exact() -> Trained:
 @pytest.fixture
 def run(exact, monkeypatch, capsys):
     """Run the command with this network; return exit code, stdout and stderr."""
-    monkeypatch.setattr(runs, "load", lambda path, sampling=None, ema=None, codec="": exact)
+    monkeypatch.setattr(runs, "load", lambda path, *sampling, **more: exact)
 
     def command(*flags) -> tuple[int, str, str]:
         code = ended(monkeypatch, "tools.restore", "--workdir=run", *flags)
