@@ -112,20 +112,32 @@ def flags() -> argparse.ArgumentParser:
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
     cli.prompt_flags(flags)
+    condition_flags(flags)
+    output_flags(flags)
+    cli.sampling_flags(flags, seeds=True)
+    cli.cascade_flags(flags)
+    cli.cluster_flags(flags)
+    return flags
+
+
+def condition_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of conditions other than classes and texts."""
     flags.add_argument(
         "--cond",
         type=condition,
         action="append",
         metavar="NAME=VALUE|FILE",
         help="a condition: a number, a list, or null for a missing one; or an .npy or .npz file "
-        "with one row per sample or a single row for all; may be repeated (default: conditions "
-        "of held-out items)",
+        "with one row per sample or a single row for all; of a map also a picture; may be repeated "
+        "(default: conditions of held-out items)",
     )
-    output_flags(flags)
-    cli.sampling_flags(flags, seeds=True)
-    cli.cascade_flags(flags)
-    cli.cluster_flags(flags)
-    return flags
+    flags.add_argument(
+        "--control",
+        type=cli.path,
+        metavar="FILE|FOLDER",
+        help="images, as of --from, whose maps (config.data.maps) samples follow in turn, in place "
+        "of those of held-out items",
+    )
 
 
 def output_flags(flags: argparse.ArgumentParser) -> None:
@@ -258,6 +270,7 @@ def generate(asked: argparse.Namespace) -> Generated:
         prompt=asked.prompt,
         negative=asked.negative,
         cond=conditions_of(asked),
+        control=asked.control,
         weight=asked.weight,
         start=asked.start,
         strength=asked.strength,

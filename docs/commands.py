@@ -64,9 +64,9 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "network": ("Its classes and the labels of augmentation follow from the data.", {}),
     "adapter": (
         "A config may lack this section. With it, the parameters of the network stay as they are, "
-        "and a small change of its kernels, or rows of a table, are trained instead. Several "
-        "adapters have names of their own.",
-        {"`name`": "nets.ADAPTERS"},
+        "and a small change of its kernels, rows of a table, or a control beside it are trained "
+        "instead. Several adapters, or several controls, have names of their own.",
+        {"`name`": "nets.ADAPTERS", "`name` of a control": "nets.CONTROLS"},
     ),
     "loss": (
         "An entry may be written as its name alone. The default of `name` is `denoising`.",

@@ -104,8 +104,10 @@ STUDIES = {
         (
             "-m experiments.adapters.study --runs={out}/runs --out={out} --steps=20 "
             "--methods 'LoRA, rank 2' 'all weights'",
+            "-m experiments.adapters.control --runs={out}/control --out={out} --steps=10 --num=40 "
+            "--uses edges",
         ),
-        5,
+        7,
     ),
     "cascades": Study(
         (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.report import evaluated
-from experiments.adapters import steps, style
+from experiments.adapters import control, steps, style
 from experiments.adapters import study as adapters
 from experiments.cascades import study as cascades
 from experiments.few_step import distilled
@@ -163,6 +163,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
         **adapters.tables(folder),
         **steps.tables(folder),
         **style.tables(folder),
+        **control.tables(folder),
     },
     "cascades": cascades.tables,
     "few_step": few_steps,

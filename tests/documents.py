@@ -151,6 +151,7 @@ def prepare(world: Path) -> None:
     for i, name in enumerate(("a", "b", "theirs")):
         some = slice(50 * i, 50 * i + 50)
         np.savez(world / f"{name}.npz", real.x[some], real.label[some])
+    Image.fromarray(real.x[0, :, :, 0]).save(world / "three.png")
     for k in range(40):
         folder = world / "home" / "pictures" / ("ape", "bee")[k % 2]
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,12 +20,15 @@ from typing import Any
 
 import jax
 
-from diffjax.builder.adapter import adapted_by, check_adapter, fixed_by
+from diffjax.builder.adapter import PLACE as ADAPTER
+from diffjax.builder.adapter import adapted_by, check_adapter, controlled_by, fixed_by
+from diffjax.builder.adapter import sections as adapter_sections
 from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.data import construct_data
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import encoder_of
+from diffjax.builder.maps import construct_maps
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
@@ -87,12 +90,14 @@ from diffjax.training.optimizer import matched, matches
 from diffjax.training.writers import WRITERS, Writer
 
 __all__ = [
+    "ADAPTER",
     "SAMPLERS",
     "SAMPLING",
     "SCHEDULES",
     "SECTIONS",
     "Applied",
     "abilities",
+    "adapter_sections",
     "call",
     "check_features",
     "completed",
@@ -102,12 +107,14 @@ __all__ = [
     "construct_decoding",
     "construct_features",
     "construct_grid",
+    "construct_maps",
     "construct_metrics",
     "construct_model",
     "construct_sampler",
     "construct_schedule",
     "construct_sde",
     "construct_table",
+    "controlled_by",
     "denoises",
     "doubts",
     "experiment",
@@ -249,8 +256,10 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
     Model(V, c_noise=time, Network(MLP), VP(schedule=Cosine(s=0.008), t_min=0.001, t_max=1.0))
     """
     sde = instance(construct_sde(config["sde"], "config.sde"), SDE, "config.sde")
-    network = construct_network(config["network"], conditions, "config.network")
-    network = adapted_by(config, network)
+    controls = controlled_by(config)
+    of_base = [spec for spec in conditions if spec.name not in controls]
+    network = construct_network(config["network"], of_base, "config.network")
+    network = adapted_by(config, network, conditions)
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"

@@ -11,6 +11,7 @@ from typing import Any
 
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
 from diffjax.builder.encoder import described
+from diffjax.builder.maps import mapped
 from diffjax.config import Config, ConfigError, arguments, literal
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.enlarged import Enlarged, Reduced, Resized
@@ -49,8 +50,10 @@ def construct_data(
         return instance(bind()(split), Source, place)
 
     of_split = plain_source
+    if reading.maps:
+        of_split = mapped(plain_source, reading.maps, f"{place}.maps")
     if reading.encoder:
-        of_split = described(plain_source, reading.encoder, f"{place}.encoder", reading.vocabulary)
+        of_split = described(of_split, reading.encoder, f"{place}.encoder", reading.vocabulary)
     if reading.reduced or reading.enlarged:
         of_split = _resized(of_split, reading)
 

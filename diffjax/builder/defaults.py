@@ -18,7 +18,7 @@ from diffjax.builder.data import RESIZED
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, arguments, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading
-from diffjax.nets import ADAPTERS, AUTOENCODERS, NETWORKS
+from diffjax.nets import ADAPTERS, AUTOENCODERS, CONTROLS, NETWORKS
 from diffjax.objectives import OBJECTIVES
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES
@@ -109,8 +109,8 @@ def _network(spec: Config) -> dict[str, Any]:
 
 def _adapter(spec: Config) -> dict[str, Any]:
     if "name" in spec:
-        return _entry(ADAPTERS, spec)
-    return {name: _entry(ADAPTERS, part) for name, part in spec.items()}
+        return _entry(ADAPTERS | CONTROLS, spec)
+    return {name: _entry(ADAPTERS | CONTROLS, part) for name, part in spec.items()}
 
 
 def _loss(spec: Config) -> dict[str, Any]:

@@ -290,8 +290,9 @@ def adapter_flag(flags: argparse._ActionsContainer) -> None:
         type=adapter,
         action="append",
         default=[],
-        metavar="PATH[=WEIGHT]",
-        help="merge an adapter, a run or a file, with a weight (default: 1); may be repeated",
+        metavar="PATH[=WEIGHT[,START,END]]",
+        help="add an adapter or a control, a run or a file, with a weight (default: 1); a control "
+        "acts between two shares of the rows (default: 0,1); may be repeated",
     )
 
 

@@ -44,13 +44,17 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def adapter(text: str) -> tuple[Path, float]:
-    """Parse `PATH` or `PATH=WEIGHT`, an adapter and its weight, 1 by default."""
-    place, sign, weight = text.rpartition("=")
+def adapter(text: str) -> tuple[Path, tuple[float, ...]]:
+    """Parse `PATH`, `PATH=WEIGHT` or `PATH=WEIGHT,START,END`; the weight is 1 by default."""
+    place, sign, numbers = text.rpartition("=")
     try:
-        return (path(place), float(weight)) if sign else (path(text), 1.0)
+        strength = tuple(float(number) for number in numbers.split(",")) if sign else (1.0,)
+        if len(strength) not in (1, 3):
+            raise ValueError
+        return path(place if sign else text), strength
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: needs PATH or PATH=WEIGHT") from error
+        needs = "needs PATH, PATH=WEIGHT or PATH=WEIGHT,START,END"
+        raise argparse.ArgumentTypeError(f"{text}: {needs}") from error
 
 
 def stage(text: str) -> tuple[Path, str]:

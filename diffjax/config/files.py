@@ -19,7 +19,7 @@ SEVERAL = ("adapter", "ema")
 STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
-        *("memory", "workers", "timeout", "codec", "encoder", "vocabulary"),
+        *("memory", "workers", "timeout", "codec", "encoder", "vocabulary", "maps"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),

@@ -32,6 +32,7 @@ from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
+from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.source import Captioned, Memory, Source, load
 from diffjax.data.table import table
@@ -45,6 +46,7 @@ SOURCES = catalogue(
 __all__ = [
     "AUGMENTATIONS",
     "KINDS",
+    "MAPS",
     "SOURCES",
     "Batches",
     "Captioned",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.files import read_arrays
+from diffjax.files import ending, read_arrays, reason
 from diffjax.specs import Spec
 
 Arrays = dict[str, np.ndarray]
@@ -16,6 +16,8 @@ NAMED = ("vector", "tokens", "map")
 """Names of conditions that state their kind."""
 PREFIX = "cond_"
 """Prefix of the name of any other condition in files of arrays."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Endings of pictures that stand for a map."""
 WEIGHT = "weight"
 """Name of the weight of an item in the loss, a float (N,), which no network receives."""
 BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
@@ -160,6 +162,8 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: needs numbers ({error})") from error
     shape_said = rows.shape
+    if spec.kind == "map":
+        rows = on_grid(rows, spec.size, shape[:-1])
     grid = {"vector": (), "tokens": (None,), "map": shape[:-1]}.get(spec.kind, ())
     wanted = (*grid, spec.size)
     if not rows.ndim and spec.kind != "tokens":  # one number fills the whole condition
@@ -236,12 +240,14 @@ def _words(spec: Spec, value: Any, place: str) -> np.ndarray:
 
 
 def read(path: Path, name: str, num: int | None = None) -> np.ndarray:
-    """Read the array of this name from a .npy or .npz file, or the only array in it.
+    """Read the array of this name from a .npy or .npz file, or the only array in it, or a picture.
 
     num: the number of samples, if the array must have one row or a row for each. Raises ValueError
     for a file that cannot be read, lacks the array, or has another number of rows.
     """
     try:
+        if ending(path) in PICTURES:
+            return picture(path)
         arrays = read_arrays(path)
     except ValueError as error:
         raise ValueError(f"{name}={path}: {error}") from error
@@ -251,6 +257,49 @@ def read(path: Path, name: str, num: int | None = None) -> np.ndarray:
     if num and (not loaded.ndim or len(loaded) not in (1, num)):
         raise ValueError(f"{name}={path}: has shape {loaded.shape}; needs 1 row, or {num} rows")
     return loaded
+
+
+def picture(path: Path) -> np.ndarray:
+    """Read a picture as float32 (H, W, 1 or 3) in [0, 1].
+
+    Raises ValueError for a file that is no picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "I", "I;16", "LA")
+            values = np.asarray(image.convert("L" if grey else "RGB"), np.float32)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({reason(error)})") from error
+    return values.reshape(*values.shape[:2], -1) / 255
+
+
+def on_grid(rows: np.ndarray, size: int, grid: tuple[int, ...]) -> np.ndarray:
+    """Return maps (..., H, W, c) with channels of the number `size` on the grid, if they fit.
+
+    Squares of pixels become channels where the sides are a multiple of those of the grid, in the
+    order (rows, columns, channels); colours become grey, or grey three equal channels, where their
+    number does not fit. Others are returned unchanged.
+
+    >>> on_grid(np.arange(4.0).reshape(2, 2, 1), size=4, grid=(1, 1)).tolist()
+    [[[0.0, 1.0, 2.0, 3.0]]]
+    """
+    if rows.ndim not in (3, 4) or len(grid) != 2:
+        return rows
+    *front, h, w, c = rows.shape
+    side = h // grid[0]
+    if side < 1 or (h, w) != (side * grid[0], side * grid[1]) or size % side**2:
+        return rows
+    wanted = size // side**2
+    if (c, wanted) == (3, 1):
+        rows = rows @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    elif (c, wanted) == (1, 3):
+        rows = rows.repeat(3, -1)
+    elif c != wanted:
+        return rows
+    split = rows.reshape(*front, grid[0], side, grid[1], side, wanted)
+    return split.swapaxes(-4, -3).reshape(*front, *grid, size)
 
 
 def _short(value: Any) -> str:

@@ -37,7 +37,8 @@ class Reading:
     latents, by which samples become images (`builder.construct_codec`); no step reads it. encoder:
     an entry of `encoders.ENCODERS`, as `name:argument=value`, that makes conditions of captions.
     vocabulary: a run with whose words the vocabulary of the encoder begins, so that a run that
-    begins with its weights knows them as the same words; new ones follow. reduced: make items
+    begins with its weights knows them as the same words; new ones follow. maps: entries of
+    `maps.MAPS`, as `name:argument=value`, that make conditions of images. reduced: make items
     smaller, for the first network of a cascade. enlarged: add a smaller version of each item as a
     condition, for super-resolution. kind: the kind of the items, which the source declares and a
     config does not set.
@@ -64,6 +65,7 @@ class Reading:
     vocabulary: str = ""
     reduced: Reduced | None = None
     enlarged: Enlarged | None = None
+    maps: tuple[str, ...] = ()
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
@@ -112,11 +114,12 @@ class Reading:
     def form(self, source: Source) -> Form:
         """Return the form of the items as the network receives them.
 
-        They are cropped and have the selected conditions; lengths and encoded captions are always
-        kept.
+        They are cropped and have the selected conditions; lengths, encoded captions and maps of
+        images are always kept.
         """
         form = source.form
-        names = (*(["label"] if self.labels else []), *self.conditions, *form.texts)
+        maps = [text.partition(":")[0] for text in self.maps]
+        names = (*(["label"] if self.labels else []), *self.conditions, *form.texts, *maps)
         names = (*names, *(self.enlarged.names if self.enlarged else ()))
         asked = lambda spec: spec.name in names or spec.kind == "length"
         conditions = tuple(filter(asked, form.conditions))

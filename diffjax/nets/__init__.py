@@ -11,14 +11,18 @@ from diffjax.arrays import catalogue
 from diffjax.nets.adapted import Adapted, adapted
 from diffjax.nets.adapters import ADAPTERS
 from diffjax.nets.autoencoder import Autoencoder, autoencoder
+from diffjax.nets.control import Controlled, ControlNet, controlled
 from diffjax.nets.discriminator import DISCRIMINATORS
 from diffjax.nets.dit import dit
 from diffjax.nets.edm2 import edm2
+from diffjax.nets.features import T2I
+from diffjax.nets.image_prompt import ImagePrompt
 from diffjax.nets.mlp import mlp
 from diffjax.nets.network import Network, linen
 from diffjax.nets.nnx import nnx
 from diffjax.nets.unet import unet
 
+CONTROLS = {"control_net": ControlNet, "t2i": T2I, "image_prompt": ImagePrompt}
 NETWORKS = catalogue(unet, edm2, dit, mlp)
 AUTOENCODERS = catalogue(autoencoder)
 """Networks of images alone, without a noise level, which no denoising objective can train."""
@@ -26,13 +30,16 @@ AUTOENCODERS = catalogue(autoencoder)
 __all__ = [
     "ADAPTERS",
     "AUTOENCODERS",
+    "CONTROLS",
     "DISCRIMINATORS",
     "NETWORKS",
     "Adapted",
     "Autoencoder",
+    "Controlled",
     "Network",
     "adapted",
     "autoencoder",
+    "controlled",
     "dit",
     "edm2",
     "linen",

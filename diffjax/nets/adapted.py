@@ -122,7 +122,9 @@ class _Apply:
 
 
 @dataclass(frozen=True)
-class _Project:
+class Project:
+    """The projection of a network whose parameters have others beside them, under `adapter`."""
+
     base: Network
 
     def __call__(self, params: Params) -> Params:
@@ -163,4 +165,4 @@ def adapted(network: Network, adapter: Adapter) -> Adapted:
     True
     """
     init, apply = _Init(network, adapter), _Apply(network, adapter)
-    return Adapted(init, apply, _Project(network), network.check, network.stacks, network, adapter)
+    return Adapted(init, apply, Project(network), network.check, network.stacks, network, adapter)

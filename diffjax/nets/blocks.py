@@ -14,6 +14,7 @@ from diffjax.nets.kernels.attention import attention
 from diffjax.nets.kernels.convolution import convolution, upsampled
 from diffjax.nets.layers import Dense, GroupNorm, zeros
 from diffjax.nets.resample import Kernel, downsample, upsample
+from diffjax.nets.residuals import Pairs
 
 Grid = Float[Array, "b ... _"]
 
@@ -108,6 +109,16 @@ def attended(
     return jnp.where(some[:, None, None, None], out, 0)
 
 
+def attended_further(
+    out: Float[Array, "b l h d"], q: Float[Array, "b l h d"], further: Pairs
+) -> Float[Array, "b l h d"]:
+    """Return the result of an attention plus that to further keys and values (B, M, C)."""
+    for k, v in further:
+        k, v = (a.reshape(*a.shape[:2], *q.shape[2:]) for a in (k, v))
+        out = out + attention(q, k, v)
+    return out
+
+
 class SelfAttention(nn.Module):
     """Self-attention block: norm, attention over all positions, zero projection, + input."""
 
@@ -133,16 +144,26 @@ class CrossAttention(nn.Module):
     style: Style = PLAIN
 
     @nn.compact
-    def __call__(self, x: Grid, tokens: Float[Array, "b m e"], there: Bool[Array, "b m"]) -> Grid:
+    def __call__(
+        self,
+        x: Grid,
+        tokens: Float[Array, "b m e"],
+        there: Bool[Array, "b m"],
+        further: Pairs = (),
+    ) -> Grid:
         b, c = x.shape[0], x.shape[-1]
         q = Dense(c, name="q")(self.style.norm()(x)).reshape(b, -1, self.heads, c // self.heads)
         kv = Dense(2 * c, name="kv")(tokens).reshape(b, -1, 2, self.heads, c // self.heads)
-        out = attended(q, kv[:, :, 0], kv[:, :, 1], there).reshape(x.shape)
+        out = attended_further(attended(q, kv[:, :, 0], kv[:, :, 1], there), q, further)
+        out = out.reshape(x.shape)
         return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(out))
 
 
 class Attention(nn.Module):
-    """Attention of a sequence to itself or to other tokens; q, k and v have no bias."""
+    """Attention of a sequence to itself or to other tokens; q, k and v have no bias.
+
+    further: see `Residuals.context`.
+    """
 
     heads: int
 
@@ -152,6 +173,7 @@ class Attention(nn.Module):
         x: Float[Array, "b l c"],
         tokens: Float[Array, "b m e"],
         there: Bool[Array, "b m"] | None = None,
+        further: Pairs = (),
     ) -> Float[Array, "b l c"]:
         b, c = x.shape[0], x.shape[-1]
 
@@ -161,6 +183,7 @@ class Attention(nn.Module):
 
         q, k, v = by_head("q", x), by_head("k", tokens), by_head("v", tokens)
         out = attention(q, k, v) if there is None else attended(q, k, v, there)
+        out = attended_further(out, q, further)
         return Dense(c, name="out")(out.reshape(x.shape))
 
 
@@ -169,7 +192,7 @@ class Transformer(nn.Module):
 
     A block computes x + self-attention(norm x), + cross-attention(norm x) where there are tokens, +
     feed-forward(norm x). The hidden layer of the feed-forward part has width 4 C and is gated by
-    GELU (arXiv:2002.05202).
+    GELU (arXiv:2002.05202). further: for each block, see `Residuals.context`.
     """
 
     depth: int
@@ -178,7 +201,10 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Grid, context: tuple[Float[Array, "b m e"], Bool[Array, "b m"]] | None
+        self,
+        x: Grid,
+        context: tuple[Float[Array, "b m e"], Bool[Array, "b m"]] | None,
+        further: tuple[Pairs, ...] = (),
     ) -> Grid:
         b, c = x.shape[0], x.shape[-1]
         h = Dense(c, name="in")(GroupNorm(self.style.groups, epsilon=1e-6)(x)).reshape(b, -1, c)
@@ -187,7 +213,8 @@ class Transformer(nn.Module):
             u = norm("self", h)
             h = h + Attention(self.heads, name=f"self_{i}")(u, u)
             if context is not None:
-                h = h + Attention(self.heads, name=f"cross_{i}")(norm("cross", h), *context)
+                more = further[i] if further else ()
+                h = h + Attention(self.heads, name=f"cross_{i}")(norm("cross", h), *context, more)
             u, gate = jnp.split(Dense(8 * c, name=f"mlp_in_{i}")(norm("mlp", h)), 2, -1)
             h = h + Dense(c, name=f"mlp_out_{i}")(u * nn.gelu(gate, approximate=False))
         return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(h.reshape(x.shape)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotations, sincos, unfold
+from diffjax.nets.residuals import NOTHING, Residuals, added
 from diffjax.nets.streams import (
     MLPS,
     NORMS,
@@ -59,7 +60,8 @@ class DiT(nn.Module):
     image in the second (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
     `cheap`, all but products with weights; by default all but products and attention, as
     recomputing the rest is faster than storing it. learn_variance: return a second output like the
-    first, for the variance of a step.
+    first, for the variance of a step. half: return the outputs of the first half of the blocks, or
+    of those that are joined to others (`Network.encoder`).
     """
 
     STACKS = ("blocks", "first", "second")
@@ -73,6 +75,7 @@ class DiT(nn.Module):
     conditions: Conditions = NONE
     remat: str = ""
     learn_variance: bool = False
+    half: bool = False
 
     @nn.compact
     def __call__(
@@ -81,7 +84,9 @@ class DiT(nn.Module):
         c_noise: Float[Array, " b"],
         cond: Cond | None,
         train: bool = False,
-    ) -> Output:
+        residuals: Residuals = NOTHING,
+        hint: Array | None = None,
+    ) -> Output | Residuals:
         sides = self._sides(x.shape)
         cond, width = self.conditions.check(x, cond), self.settings.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
@@ -97,7 +102,14 @@ class DiT(nn.Module):
             turn = rotations(grid, width // self.settings.heads)
         else:
             h = h + sincos(grid, width).astype(h.dtype)[None]
-        h = self._blocks(h, tokens, c, turn, there, context, inside)
+        h = added(h, None if hint is None else hint.reshape(h.shape))
+        inputs = (c, turn, there, context, inside)
+        if self.half:
+            kept = self._first((h, tokens), *inputs)
+            whole = (len(x), *grid, width)
+            return Residuals(blocks=tuple(jnp.reshape(a, whole) for a in kept))
+        extra = [jnp.reshape(cast(Array, a), (len(x), -1, width)) for a in residuals.blocks]
+        h = self._blocks(h, tokens, *inputs, extra=jnp.stack(extra) if extra else None)
         shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
         h = Modulation(out, name="out")(modulated(h, shift, scale, self.settings.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
@@ -113,16 +125,33 @@ class DiT(nn.Module):
             h = h + known.lead(change, width, x.dtype)
         return nn.silu(h + known.embedded("embedding", x, cond, width, small))
 
-    def _blocks(self, h: Tokens, tokens: Tokens | None, *context: Any) -> Tokens:
-        """Apply all blocks; with tokens, the last block is separate and leaves them unchanged."""
-        last = tokens is not None
+    @property
+    def _halved(self) -> int:
+        """The number of blocks of `half`: with long skips, of those that are joined to others."""
+        return self.depth // 2 if self.long_skips else -(-self.depth // 2)
+
+    def _first(self, streams: Any, *context: Any) -> Array:
+        """Return the outputs (n, B, L, W) of the blocks of `half`."""
+        name = "first" if self.long_skips else "blocks"
+        return self._loop(name, self._halved, streams, None, *context, keep=True)[1]
+
+    def _blocks(
+        self, h: Tokens, tokens: Tokens | None, *context: Any, extra: Array | None = None
+    ) -> Tokens:
+        """Apply all blocks; with tokens, the last block is separate and leaves them unchanged.
+
+        extra: tokens (n, B, L, W) that are added to the outputs of the first n blocks.
+        """
+        streams, last = (h, tokens), tokens is not None
         if not self.long_skips:
-            streams, _ = self._loop("blocks", self.depth - last, (h, tokens), None, *context)
+            streams, _ = self._loop(
+                "blocks", self.depth - last, streams, None, *context, extra=extra
+            )
             if last:
                 streams, _ = self._one("last", streams, None, *context, last=True)
             return streams[0]
         half, odd = divmod(self.depth, 2)
-        streams, skips = self._loop("first", half, (h, tokens), None, *context, keep=True)
+        streams, skips = self._loop("first", half, streams, None, *context, extra=extra, keep=True)
         if odd:
             streams, _ = self._one("middle", streams, None, *context)
         streams, _ = self._loop(
@@ -133,12 +162,22 @@ class DiT(nn.Module):
         return streams[0]
 
     def _loop(
-        self, name: str, depth: int, streams: Any, skips: Any, *context: Any, **settings: Any
+        self,
+        name: str,
+        depth: int,
+        streams: Any,
+        skips: Any,
+        *context: Any,
+        extra: Array | None = None,
+        **settings: Any,
     ) -> Any:
         """Apply `depth` blocks one after the other; their parameters are stacked."""
         if not depth:
             return streams, None
-        axes: Any = (0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(context))
+        each = lambda a: nn.broadcast if a is None else 0
+        if extra is not None:
+            extra = jnp.pad(extra, [(0, depth - len(extra)), *[(0, 0)] * 3])
+        axes: Any = (each(skips), *(nn.broadcast,) * len(context), each(extra))
         looped = nn.scan(
             self._block(prevent_cse=False),
             variable_axes={"params": 0},
@@ -146,7 +185,7 @@ class DiT(nn.Module):
             in_axes=axes,
             length=depth,
         )
-        return looped(self.settings, **settings, name=name)(streams, skips, *context)
+        return looped(self.settings, **settings, name=name)(streams, skips, *context, extra)
 
     def _one(self, name: str, *inputs: Any, **settings: Any) -> Any:
         return self._block(prevent_cse=True)(self.settings, **settings, name=name)(*inputs)

@@ -65,7 +65,8 @@ class Network:
     maps the parameters after each training step, for networks that keep their weights at a fixed
     norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
     called on the host, with values. stacks: the names of modules whose parameters have a leading
-    axis, over equal blocks that run in a loop.
+    axis, over equal blocks that run in a loop. encoder: the network of the first half, with equal
+    names of parameters; `apply` of a network with one takes `residuals`, see `controlled`.
 
     >>> network = Network(lambda *shapes: {}, lambda params, x, c_noise, cond, *, key=None: 0 * x)
     >>> network.apply({}, jax.numpy.ones((3, 2)), jax.numpy.ones(3), None).shape
@@ -77,6 +78,7 @@ class Network:
     project: Callable[[Params], Params] = unchanged
     check: Callable[[Any, Cond | None], Any] = anything
     stacks: tuple[str, ...] = ()
+    encoder: Network | None = None
 
     def __post_init__(self):
         example = "those of diffjax.nets.linen(module)"
@@ -110,12 +112,20 @@ class _LinenApply:
     module: nn.Module
     dtype: str
 
-    def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
-        params, x_in = jax.tree_util.tree_map_with_path(self._cast, (params, x))
+    def __call__(
+        self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None, **joins: Any
+    ) -> Any:
+        cast = lambda tree: jax.tree_util.tree_map_with_path(self._cast, tree)
         rngs = None if key is None else {"dropout": key}
         with splitting(len(x)):
             out: Any = self.module.apply(
-                {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
+                {"params": cast(params)},
+                cast({"x": x})["x"],
+                c_noise,
+                cond,
+                key is not None,
+                rngs=rngs,
+                **cast(joins),
             )
         return jax.tree.map(lambda a: a.astype(x.dtype), out)
 
@@ -216,5 +226,6 @@ def linen(
         raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
     checks.instance(nn.Module, "MyModule()", module=module)
     init, apply = _LinenInit(module), _LinenApply(module, dtype)
-    stacks = getattr(module, "STACKS", ())
-    return Network(init, apply, project, _LinenCheck(module), stacks)
+    stacks, half = getattr(module, "STACKS", ()), getattr(module, "half", True)
+    encoder = None if half else linen(module.clone(half=True), dtype)
+    return Network(init, apply, project, _LinenCheck(module), stacks, encoder)

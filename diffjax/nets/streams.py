@@ -17,6 +17,7 @@ from diffjax.nets.conditions.base import Sequence
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.layers import Dense, gelu, zeros
 from diffjax.nets.positions import rotate
+from diffjax.nets.residuals import added
 
 NORMS, MLPS = ("layer", "rms"), ("gelu", "swiglu")
 Tokens = Float[Array, "b _ w"]
@@ -144,8 +145,8 @@ class TransformerBlock(nn.Module):
     second stream in the same attention (arXiv:2403.03206, fig. 2). inside, there: masks of the
     positions of x and of tokens that the attention sees; inside=None is all of x. skip: tokens that
     are first joined to x (arXiv:2209.12152). context: tokens for the cross-attention between
-    self-attention and MLP. keep: whether x is returned for such a skip. last: leave tokens
-    unchanged.
+    self-attention and MLP. extra: tokens that are added to the result. keep: whether x is returned
+    for such a skip. last: leave tokens unchanged.
     """
 
     settings: BlockSettings
@@ -162,6 +163,7 @@ class TransformerBlock(nn.Module):
         there: Bool[Array, "b m"] | None,
         context: Sequence | None = None,
         inside: Bool[Array, "b l"] | None = None,
+        extra: Tokens | None = None,
     ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
         x, tokens = streams
         if skip is not None:
@@ -172,7 +174,7 @@ class TransformerBlock(nn.Module):
             across = lambda x: cross(x, *context)
         (q, k, v), later = main.before(x, c, turn)
         if tokens is None:
-            x = main.after(x, attention(q, k, v, inside), later, across)
+            x = added(main.after(x, attention(q, k, v, inside), later, across), extra)
             return (x, None), x if self.keep else None
         assert there is not None
         other, length = Stream(self.settings, self.last, name="tokens"), x.shape[1]
@@ -180,7 +182,7 @@ class TransformerBlock(nn.Module):
         join = lambda *a: jnp.concatenate(a, 1)
         mask = join(jnp.ones(x.shape[:2], bool) if inside is None else inside, there)
         attended = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
-        x = main.after(x, attended[:, :length], later, across)
+        x = added(main.after(x, attended[:, :length], later, across), extra)
         if not self.last:
             tokens = other.after(tokens, attended[:, length:], later_too)
         return (x, tokens), x if self.keep else None

@@ -36,6 +36,7 @@ from diffjax.nets.layers import (
 )
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
+from diffjax.nets.residuals import NOTHING, Pairs, Residuals, added, at
 
 RESAMPLE = ("conv", "centred_conv", "filter", "block", "projected_block")
 INPUTS, OUTPUTS = ("none", "skip", "residual"), ("none", "skip")
@@ -84,7 +85,8 @@ class UNet(nn.Module):
     size (`skip`), or the input carried from level to level by convolutions (`residual`).
     output_pyramid: `skip` sums an output of every level. transformer: number of transformer blocks
     per level, in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has that of the
-    last level. style: see `Style`.
+    last level. style: see `Style`. half: return the outputs of the encoder, as the decoder reads
+    them, and of the middle (`Network.encoder`).
     """
 
     channels: int = 64
@@ -106,6 +108,7 @@ class UNet(nn.Module):
     output_pyramid: str = "none"
     transformer: tuple[int, ...] = ()
     style: Style = PLAIN
+    half: bool = False
 
     @nn.compact
     def __call__(
@@ -114,7 +117,9 @@ class UNet(nn.Module):
         c_noise: Float[Array, " b"],
         cond: Cond | None,
         train: bool = False,
-    ) -> Output:
+        residuals: Residuals = NOTHING,
+        hint: Grid | None = None,
+    ) -> Output | Residuals:
         self._check(x.shape)
         cond = self.conditions.check(x, cond)
         channels = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
@@ -128,20 +133,26 @@ class UNet(nn.Module):
         )
         emb = embed(x, c_noise, cond)
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
-        stage, move = self._parts(emb, tokens, train)
-        x, skips = self._encode(x, stage, move)
+        stage, move = self._parts(emb, tokens, train, residuals.context)
+        x, skips = self._encode(x, stage, move, residuals, hint)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)
+        if self.half:
+            return Residuals(skips=tuple(skips), middle=x)
+        x = added(x, residuals.middle)
+        skips = [added(skip, at(residuals.skips, i)) for i, skip in enumerate(skips)]
         x = self._decode(x, skips, channels, stage, move)
         return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
 
-    def _parts(self, emb: Array, tokens: Any, train: bool) -> tuple[Callable, Callable]:
+    def _parts(
+        self, emb: Array, tokens: Any, train: bool, context: tuple[Pairs, ...]
+    ) -> tuple[Callable, Callable]:
         """Return `stage(x, level, attend)`, a block with attention, and `move(x, way, level)`."""
         again: Any = nn.remat if self.remat else lambda module, **_: module
         block = again(Block, static_argnums=(3,))
         itself, across, transformer = map(again, (SelfAttention, CrossAttention, Transformer))
         # These names do not depend on remat, so the same parameters serve with and without it.
-        blocks, attentions = itertools.count(), itertools.count()
+        blocks, attentions, further = itertools.count(), itertools.count(), iter(context)
 
         def stage(x: Grid, level: int, attend: bool) -> Grid:
             name, width = f"Block_{next(blocks)}", self.multipliers[level] * self.channels
@@ -152,11 +163,13 @@ class UNet(nn.Module):
             n = next(attentions)
             if self.transformer:
                 settings = (self.transformer[level], heads, self.style)
-                return transformer(*settings, name=f"Transformer_{n}")(x, tokens)
+                more = tuple(itertools.islice(further, self.transformer[level]))
+                return transformer(*settings, name=f"Transformer_{n}")(x, tokens, more)
             x = itself(heads, self.style, name=f"SelfAttention_{n}")(x)
             if tokens is None:
                 return x
-            return across(heads, self.style, name=f"CrossAttention_{n}")(x, *tokens)
+            more = next(further, ())
+            return across(heads, self.style, name=f"CrossAttention_{n}")(x, *tokens, more)
 
         def move(x: Grid, way: str, level: int) -> Grid:
             if self.resample in ("block", "projected_block"):
@@ -171,10 +184,12 @@ class UNet(nn.Module):
 
         return stage, move
 
-    def _encode(self, x: Grid, stage: Callable, move: Callable) -> tuple[Grid, list[Grid]]:
+    def _encode(
+        self, x: Grid, stage: Callable, move: Callable, residuals: Residuals, hint: Grid | None
+    ) -> tuple[Grid, list[Grid]]:
         """Return the smallest grid, and the grids of the skip connections to the decoder."""
         kernel, image = self.style.kernel, x
-        x = conv(x, self.channels)
+        x = added(conv(x, self.channels), hint)
         skips = [x]
         for level in range(len(self.multipliers)):
             if level:
@@ -187,9 +202,12 @@ class UNet(nn.Module):
                     smooth = filtered(image, kernel, 1, len(kernel) // 2)
                     h = conv(smooth, x.shape[-1], 2, padding="VALID", name=name)
                     x = image = self.style.add(x, h)
+                x = added(x, at(residuals.moved, level))
                 skips.append(x)
-            for _ in range(self.blocks):
+            for i in range(self.blocks):
                 x = stage(x, level, x.shape[1] in self.attention)
+                if i == self.blocks - 1:
+                    x = added(x, at(residuals.levels, level))
                 skips.append(x)
         return x, skips
 

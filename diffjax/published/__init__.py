@@ -1,12 +1,20 @@
 """Converters of published networks: one file per code base, from named tensors to parameters."""
 
 from diffjax.io.contents import Contents
-from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde
+from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde, stable
+from diffjax.published.controls import READERS
 from diffjax.published.family import Converted, Family
-from diffjax.published.names import cleaned, unwrapped
+from diffjax.published.names import cleaned, prefixes, unwrapped
 
 FAMILIES = {
-    "diffusers": Family(diffusers.convert, diffusers.MARKS),
+    "diffusers": Family(
+        diffusers.convert,
+        diffusers.MARKS,
+        lambda contents: (
+            prefixes(contents.tensors, diffusers.MARKS) != [] and not stable.recognises(contents)
+        ),
+    ),
+    "stable_diffusion": Family(stable.convert, stable.MARKS, stable.recognises),
     "dit": Family(dit.dit, dit.MARKS),
     "sit": Family(dit.sit, dit.MARKS),
     "edm": Family(edm.convert, recognises=edm.recognises),
@@ -27,6 +35,8 @@ def recognised(contents: Contents) -> str:
     Traceback (most recent call last):
     ValueError: family: ...
     """
+    if (kind := str((contents.config or {}).get("_class_name"))) in READERS:
+        raise ValueError(f"family: a {kind} acts beside a network: name it by --adapter=PATH")
     contents = cleaned(contents)
     known = [name for name, family in FAMILIES.items() if family.knows(contents)]
     if len(known) == 1:

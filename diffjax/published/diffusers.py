@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffjax.io.contents import Contents
@@ -264,11 +264,17 @@ def with_old_names(table: Table, tensors: Mapping[str, Any]) -> Table:
     return {ours: (layout, *map(old, names)) for ours, (layout, *names) in table.items()}
 
 
-def table(settings: Mapping[str, Any], size: int) -> Table:
+def table(
+    settings: Mapping[str, Any],
+    size: int,
+    attention: Callable[[Step, str], Table] | None = None,
+) -> Table:
     """Return the table for a network with these settings, and images of side `size`.
 
-    A network that enlarges has the setting `low`, the channels of the smaller image.
+    attention: the table of the attention of a step whose name there is given. A network that
+    enlarges has the setting `low`, the channels of the smaller image.
     """
+    attended = attention or (lambda step, theirs: _attention(step.attention, theirs))
     ours, top = "Embedding_0", len(settings["multipliers"]) - 1
     entries = layer(f"{ours}/Dense_0", "time_embedding.linear_1")
     entries |= layer(f"{ours}/Dense_1", "time_embedding.linear_2")
@@ -294,7 +300,7 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
             place = places[step.kind]
             entries |= _block(step, f"{place}.resnets.{step.i}")
             if step.attention:
-                entries |= _attention(step.attention, f"{place}.attentions.{step.i}")
+                entries |= attended(step, f"{place}.attentions.{step.i}")
     return entries
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from diffjax.arrays import Params
 from diffjax.io.contents import Contents
 from diffjax.published.names import prefixes
+from diffjax.specs import Spec
 
 
 class Converted(NamedTuple):
@@ -16,7 +17,7 @@ class Converted(NamedTuple):
     config: sde, parameterization, network, sampling, and other sections where their defaults do not
     fit. shape: of one item (H, W, C). classes: number of labels, or 0. params: nested dict of
     arrays. notes: one line for each difference from the original way to sample. kind: kind of the
-    data, an entry of `data.KINDS`.
+    data, an entry of `data.KINDS`. conditions: those besides the label.
 
     >>> Converted({"network": {"name": "unet"}}, shape=(32, 32, 3), classes=10, params={}).kind
     'image'
@@ -28,6 +29,7 @@ class Converted(NamedTuple):
     params: Params
     notes: tuple[str, ...] = ()
     kind: str = "image"
+    conditions: tuple[Spec, ...] = ()
 
 
 class Family(NamedTuple):

@@ -18,9 +18,10 @@ from diffjax.encoders.pretrained import FAMILIES, part_of
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read as tensors_in
 from diffjax.io.writing import writing
-from diffjax.nets import Adapted
+from diffjax.nets import Adapted, Controlled
 from diffjax.nets.adapted import PARAMS
 from diffjax.published import adapters as files
+from diffjax.published import controls
 from diffjax.published import vectors as of_words
 from diffjax.published.adapter_files import FORMATS
 from diffjax.published.adapters import Change, fitted
@@ -28,69 +29,88 @@ from diffjax.published.adapting import changes_of, modules, weights
 from diffjax.published.adapting import merged as merge
 from diffjax.published.adapting import patched as patch
 from diffjax.published.vectors import Vectors
+from diffjax.runs.controls import Branch, branches, with_control
 from diffjax.runs.words import taught, vectors_of
 from diffjax.training.workdir import check_empty, is_run
 
 if TYPE_CHECKING:
     from diffjax.runs.trained import Trained
 
-Adapters = str | Path | Sequence[str | Path] | Mapping[Any, float]
-"""The path of an adapter, several paths, or the weight of each path."""
+Adapters = str | Path | Sequence[str | Path] | Mapping[Any, float | Sequence[float]]
+"""The path of an adapter, several paths, or the weight of each path; of a control also
+(weight, start, end)."""
 
 
 class Stored(NamedTuple):
     """The contents of an adapter.
 
     changes: of kernels, by the names of modules. vectors: of words and classes, by name. encoders:
-    the parts of a pipeline, such as `text_encoder`, that a file changes as well.
+    the parts of a pipeline, such as `text_encoder`, that a file changes as well. branches: the
+    controls that stand beside a network, in place of all others.
     """
 
     changes: Mapping[str, Change]
     vectors: Vectors
     encoders: frozenset[str] = frozenset()
+    branches: tuple[Branch, ...] = ()
 
 
 class Opened(NamedTuple):
-    """An adapter: its path, its contents and its weight."""
+    """An adapter: its path, its contents and its weight.
+
+    interval: of a control, the shares of the rows of a sampler between which it acts, if given.
+    """
 
     path: Path
     stored: Stored
     weight: float
+    interval: tuple[float, ...] = ()
 
 
 def read(adapters: Adapters) -> list[Opened]:
-    """Read adapters: files, folders of PEFT, and runs or exports with an adapter.
+    """Read adapters: files, folders of PEFT, and runs or exports with an adapter or a control.
 
-    Raises ConfigError for a path that holds no adapter, and for a weight that is not finite.
+    Raises ConfigError for a path that holds none, for a weight that is not finite, and for an
+    interval of an adapter that is not a control.
 
     >>> read("nowhere.safetensors")
     Traceback (most recent call last):
     diffjax.config.errors.ConfigError: adapters: nowhere.safetensors: ...
     """
-    found = []
-    for path, weight in weighted(adapters).items():
-        refuse = builder.refuse("adapters")
+    found, refuse = [], builder.refuse("adapters")
+    for path, (weight, *interval) in weighted(adapters).items():
         refuse(finite)(**{f"weight of {path}": weight})
         stored = of_run(path) if path.exists() and is_run(path) else refuse(of_file)(path)
-        found.append(Opened(path, stored, float(weight)))
+        if interval and not stored.branches:
+            raise ConfigError(
+                f"adapters: {path}: is merged into parameters for all times; only a control takes "
+                f"START,END"
+            )
+        found.append(Opened(path, stored, float(weight), tuple(map(float, interval))))
     return found
 
 
-def weighted(adapters: Adapters) -> dict[Path, float]:
-    """Return the weight of each path, 1 by default.
+def weighted(adapters: Adapters) -> dict[Path, tuple[float, ...]]:
+    """Return the weight of each path, 1 by default, and its interval where there is one.
 
-    >>> weighted(["style.safetensors"])
-    {PosixPath('style.safetensors'): 1.0}
+    >>> weighted(["style.safetensors"]), weighted({"edges": (0.8, 0, 0.5)})
+    ({PosixPath('style.safetensors'): (1.0,)}, {PosixPath('edges'): (0.8, 0, 0.5)})
     """
     if isinstance(adapters, str | Path):
         adapters = [adapters]
     if not isinstance(adapters, Mapping):
         adapters = dict.fromkeys(adapters, 1.0)
-    return {Path(path): weight for path, weight in adapters.items()}
+    pairs = {Path(path): weight for path, weight in adapters.items()}
+    return {path: tuple(w) if isinstance(w, Sequence) else (w,) for path, w in pairs.items()}
 
 
 def of_file(path: Path) -> Stored:
-    """Return the contents of a file, or of a folder of PEFT; raise ValueError for another one."""
+    """Return the contents of a file, or of a folder of PEFT or of a published control.
+
+    Raises ValueError for another one.
+    """
+    if control := controls.opened(path):
+        return Stored({}, {}, branches=(Branch(*control),))
     if vectors := of_words.opened(path):
         return Stored({}, vectors)
     parts = files.parts(tensors_in(path).tensors)
@@ -100,18 +120,20 @@ def of_file(path: Path) -> Stored:
 
 
 def of_run(path: Path) -> Stored:
-    """Return the adapter of a run; raise ConfigError where it has none."""
+    """Return the adapter or the controls of a run; raise ConfigError where it has neither."""
     from diffjax.runs.trained import load
 
     return contents(load(path), f"adapters: {path}")
 
 
 def contents(trained: Trained, place: str) -> Stored:
-    """Return the adapter of a network.
+    """Return the adapter or the controls of a network.
 
     place: what the user asked for, in the ConfigError for a network without an adapter.
     """
     network = trained.experiment.model.network
+    if isinstance(network, Controlled):
+        return Stored({}, {}, branches=branches(trained))
     if not isinstance(network, Adapted):
         raise ConfigError(f"{place}: has no adapter; needs a run with config.adapter, or a file")
     params = jax.device_get(trained.denoise.params["network"])
@@ -136,34 +158,43 @@ def merged(trained: Trained) -> Trained:
 
 
 def with_adapters(trained: Trained, adapters: Sequence[Opened]) -> Trained:
-    """Return the network with adapters merged into its parameters, after its own one.
+    """Return the network with adapters merged into its parameters, after its own one, and controls.
 
     Each adapter changes the kernels by its weight times the change that it alone makes, and the
     vectors of words and classes likewise; words that the network lacks are added to its
     vocabulary. A file that changes the encoder of the captions too becomes the adapter of that
-    encoder. Raises ConfigError for an adapter that does not fit the network.
+    encoder. Controls stand beside those that the network has. Raises ConfigError for an adapter or
+    a control that does not fit the network.
     """
     if not adapters:
         return trained
-    trained = merged(trained)
-    changes = [(each.stored.changes, each.weight) for each in adapters if each.stored.changes]
-    network, params = trained.experiment.model.network, dict(trained.denoise.params)
-    if changes:
-        known = modules(params["network"], network.stacks)
-        for each in adapters:
-            builder.refuse(f"adapters: {each.path}")(fitted)(each.stored.changes, known)
-        base = jax.device_get(params["network"])
-        moved = builder.refuse("adapters")(merge)(network, base, changes)
-        params["network"] = jax.tree.map(jnp.asarray, moved)
-        trained = dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
+    trained = with_changes(merged(trained), [each for each in adapters if each.stored.changes])
     for each in adapters:
         refuse = builder.refuse(f"adapters: {each.path}")
         if each.stored.vectors:
             trained = refuse(taught)(trained, each.stored.vectors, each.weight)
         if each.stored.encoders:
             trained = refuse(encoded)(trained, each)
-        trained = dataclasses.replace(trained, notes=(*trained.notes, merging(each)))
-    return trained
+    for each in adapters:
+        for branch in each.stored.branches:
+            place = f"adapters: {each.path}"
+            trained = with_control(trained, branch, place, each.weight, each.interval)
+    return dataclasses.replace(trained, notes=(*trained.notes, *map(adding, adapters)))
+
+
+def with_changes(trained: Trained, adapters: Sequence[Opened]) -> Trained:
+    """Return the network with the changes of adapters merged into its kernels."""
+    if not adapters:
+        return trained
+    network, params = trained.experiment.model.network, dict(trained.denoise.params)
+    known = modules(params["network"], network.stacks)
+    for each in adapters:
+        builder.refuse(f"adapters: {each.path}")(fitted)(each.stored.changes, known)
+    base = jax.device_get(params["network"])
+    chosen = [(each.stored.changes, each.weight) for each in adapters]
+    moved = builder.refuse("adapters")(merge)(network, base, chosen)
+    params["network"] = jax.tree.map(jnp.asarray, moved)
+    return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
 
 
 def encoded(trained: Trained, adapter: Opened) -> Trained:
@@ -196,16 +227,17 @@ def encoded(trained: Trained, adapter: Opened) -> Trained:
     return dataclasses.replace(trained, notes=(*trained.notes, *lines))
 
 
-def merging(adapter: Opened) -> str:
-    """Return a line that states an adapter was merged."""
-    return f"{adapter.path}: adapter merged with weight {adapter.weight:g}"
+def adding(adapter: Opened) -> str:
+    """Return a line that states an adapter was merged, or a control was added."""
+    done = "control added" if adapter.stored.branches else "adapter merged"
+    return f"{adapter.path}: {done} with weight {adapter.weight:g}"
 
 
 def notes(adapters: Sequence[Opened]) -> tuple[str, ...]:
     """Return a line for each adapter that was merged, and for each part that was not."""
     lines = []
     for each in adapters:
-        lines.append(merging(each))
+        lines.append(adding(each))
         left = sorted(each.stored.encoders)
         lines += [f"{each.path}: not used: its adapter of the {name}" for name in left]
     return tuple(lines)
@@ -214,8 +246,8 @@ def notes(adapters: Sequence[Opened]) -> tuple[str, ...]:
 def patched(contents: Contents, adapters: Sequence[Opened]) -> Contents:
     """Return the contents of a published network with adapters merged into its tensors.
 
-    They are those of files with the names of the published network. Raises ConfigError for an
-    adapter that does not fit.
+    They are those of files with the names of the published network, and no controls. Raises
+    ConfigError for an adapter that does not fit.
     """
     if not adapters:
         return contents
@@ -239,6 +271,8 @@ def write(trained: Trained, form: str, out: Path) -> list[Path]:
     written = builder.lookup(FORMATS, form, "--format")
     part = "transformer" if trained.config["network"]["name"] == "dit" else "unet"
     own, refuse = contents(trained, f"--format={form}"), builder.refuse(f"--format={form}")
+    if own.branches:
+        raise ConfigError(f"--format={form}: holds controls alone; leave --format out to export")
     file = refuse(written)(own.changes, part) if own.changes else None
     check_empty(out)
     with writing(f"--out={out}"):

@@ -75,7 +75,8 @@ def completed(converted: Converted) -> dict[str, Any]:
     return {
         "seed": 0,
         "data": {"name": {"latent": "latents:latents"}.get(converted.kind, "folder:images")}
-        | {"labels": bool(converted.classes)},
+        | {"labels": bool(converted.classes)}
+        | {"conditions": [spec.name for spec in converted.conditions]},
         "loss": {
             "weight": {"name": "uniform_output"},
             "condition_dropout": dropped if converted.classes else 0.0,

@@ -24,10 +24,12 @@ from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
+from diffjax.runs.controls import mapped, within
 from diffjax.runs.lows import conditioned, larger
 from diffjax.runs.published import check_published, completed, known_family, opened
 from diffjax.runs.requests import encoded, in_turn
 from diffjax.runs.starts import starting
+from diffjax.samplers.plan import Sampling
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -97,6 +99,7 @@ class Trained:
         prompt: str | Sequence[str] | None = None,
         negative: str | None = None,
         cond: Mapping[str, Any] | None = None,
+        control: Any = None,
         weight: float | Sequence[float] | None = None,
         start: Any = None,
         strength: float | None = None,
@@ -109,32 +112,33 @@ class Trained:
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use lists in turn. seed: one seed, or several, each with the samples that it gives
-        alone. index: the numbers of the samples, by default 0, 1, ... of each seed. label: classes
-        by number or name, by default all. prompt: texts to draw, for a network of captions.
+        Samples use lists in turn. seed: one, or several; a seed gives the same samples alone and
+        among others. index: the numbers of the samples, by default 0, 1, .... label: classes by
+        number or by name, by default all. prompt: texts to draw, for a network of captions.
         negative: a text to guide away from. cond: conditions by name: a number, a list or an array,
-        of one sample or in rows; None for a missing one; or the path of a file of arrays. The
-        others are those of held-out items. weight: guidance weights
-        of the samples, in place of that of the config; a list in `guidance` sets one for each row.
-        start: stored items (*shape) or (K, *shape) from which samples start in turn
-        (arXiv:2108.01073), or the path of such items. strength: the share of the steps from there,
-        in (0, 1], 0.6 by default. latents: neither decode latents nor encode `start`. tile: see
-        `Decoding`. low, tau: the smaller items that the network enlarges, and their noise levels
-        (`runs.lows.lows`). sampling: fields in place of those of config.sampling, such as
-        `steps=20, guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
+        of one sample or in rows; None for a missing one; or a file of arrays, or a picture of a
+        map. control: stored images, or their path, whose maps are conditions. The others are those
+        of held-out items. weight: guidance weights, in place of that of the config; a list in
+        `guidance` has one for each row. start: stored items (*shape) or (K, *shape), or their path,
+        from which samples start in turn (arXiv:2108.01073). strength: the share of the steps from
+        there, in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile:
+        see `Decoding`. low, tau: the smaller items that the network enlarges, and their noise
+        levels (`runs.lows.lows`). sampling: fields of config.sampling, such as `steps=20`. Raises
+        ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         trained = self._sampled_by(sampling)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
-        small, conds = conditioned(e, low, tau, label, cond or {}, turns)
-        away = None if negative is None else encoded(e, [negative], "--negative")
+        cond = mapped(e, cond or {}, control)
+        small, conds = conditioned(e, low, tau, label, cond, turns)
         _warn(e, turns.weight, conds if cond else {})
-        denoise, form = larger(trained.denoise, e.form, small)
+        plan = _plan(trained, turns.weight, share, negative)
+        denoise, form = larger(within(trained.denoise, plan), e.form, small)
         return Job(
             denoise,
-            e.plan(trained.sde, per_sample=bool(turns.weight), strength=share, negative=away),
+            plan,
             form,
             e.config,
             builder.SAMPLING | trained.config["sampling"] | trained_by,
@@ -283,6 +287,15 @@ def load(
     return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
 
 
+def _plan(
+    trained: Trained, weights: Sequence[float], strength: float, negative: str | None
+) -> Sampling:
+    """Return how to sample; arguments as in `Trained.job`."""
+    e = trained.experiment
+    away = None if negative is None else encoded(e, [negative], "--negative")
+    return e.plan(trained.sde, per_sample=bool(weights), strength=strength, negative=away)
+
+
 def _warn(experiment: Experiment, weights: Sequence[float], cond: Mapping[str, Any]) -> None:
     """Log what a user should read before sampling; arguments as in `builder.doubts`."""
     for line in builder.doubts(experiment, weights, cond):
@@ -308,19 +321,24 @@ def convert(
 
     settings: arguments of the family for values that the contents do not state. change: a function
     that modifies the config before anything in it is checked. adapters: those to merge into its
-    tensors. Raises ConfigError for a checkpoint that cannot be converted.
+    tensors, or to put beside it. Raises ConfigError for a checkpoint that cannot be converted.
     """
     refuse, entry = builder.refuse(str(path)), known_family(family)
     contents, about = refuse(bare)(contents, entry)
-    contents = patched(contents, adapters)
+    controls = [each for each in adapters if each.stored.branches]
+    merging = [each for each in adapters if not each.stored.branches]
+    contents = patched(contents, merging)
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     converted = refuse(bound)()
     form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
+    conditions = (*form.conditions, *converted.conditions)
+    form = dataclasses.replace(form, conditions=conditions)
     config = change(completed(converted))
     if enlarged := builder.construct_data(config["data"], "config.data", opened=False)[1].enlarged:
         form = refuse(enlarged.form)(form)
     experiment = builder.experiment(config, form)
     params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
-    about = (*about, *converted.notes, *notes(adapters))
-    return Trained(experiment.denoiser(params), experiment, notes=about)
+    about = (*about, *converted.notes, *notes(merging))
+    trained = Trained(experiment.denoiser(params), experiment, notes=about)
+    return with_adapters(trained, controls)

@@ -76,7 +76,7 @@ def taught(trained: Trained, vectors: Mapping[str, np.ndarray], weight: float) -
     table, and for vectors of another width, names that are not one word, and unknown classes.
     """
     form, params = trained.experiment.form, dict(trained.denoise.params)
-    known = [*tables(params["network"], form)]
+    known = [*tables({k: v for k, v in params["network"].items() if k != PARAMS}, form)]
     if not known:
         raise ValueError("holds learned vectors, and the network has neither words nor classes")
     network = jax.device_get(params["network"])
@@ -89,6 +89,8 @@ def taught(trained: Trained, vectors: Mapping[str, np.ndarray], weight: float) -
         if name not in names:
             if spec.kind != "words":
                 raise ValueError(f"{name!r}: no such class; known: {', '.join(names[1:])}")
+            if PARAMS in network:
+                raise ValueError(f"{name!r}: is a new word; a network with controls takes none")
             if split(name) != [name]:
                 raise ValueError(f"{name!r}: needs one word of letters and digits; rename it")
             table = np.concatenate([table, table.mean(0, keepdims=True)])

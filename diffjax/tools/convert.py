@@ -79,6 +79,8 @@ def run() -> int:
         if "adapter" not in trained.config:
             raise ConfigError("--merge: has no adapter; needs a run with config.adapter")
         trained = trained.merged()
+        if "adapter" in trained.config:
+            raise ConfigError("--merge: a control is no change of kernels; leave --merge out")
     _ = trained.codec  # refuses a codec that does not fit the latents
     trained.save(asked.out)
     copy_rule(asked.source, asked.out)

@@ -111,12 +111,14 @@ class Checkpoints:
         # New arrays over the same memory: the views that orbax takes are freed together with them.
         return jax.tree.map(_again, self._held)
 
-    def restore(self, abstract: PyTree, shardings: PyTree | None = None) -> Any | None:
+    def restore(
+        self, abstract: PyTree, shardings: PyTree | None = None, at: int | None = None
+    ) -> Any | None:
         """Read the newest intact state with the shapes of `abstract`; None without checkpoints.
 
         A damaged checkpoint is reported, and an older one is read instead. shardings: the placement
-        of each leaf, whatever devices it was saved from; one device by default. Raises ConfigError
-        if all checkpoints are damaged.
+        of each leaf, whatever devices it was saved from; one device by default. at: the step of the
+        checkpoint, by default the newest. Raises ConfigError if all checkpoints are damaged.
         """
         if shardings is None:
             one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -126,7 +128,7 @@ class Checkpoints:
             abstract,
             shardings,
         )
-        for step in reversed(self.steps()):
+        for step in reversed(self.steps()) if at is None else [at]:
             state, reason = self._read(step, target)
             if _all(state is not None):
                 return state
