@@ -27,7 +27,7 @@ from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.data import construct_data
 from diffjax.builder.defaults import completed
-from diffjax.builder.encoder import encoder_of
+from diffjax.builder.encoder import construct_encoder, encoder_of
 from diffjax.builder.maps import construct_maps
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
@@ -105,6 +105,7 @@ __all__ = [
     "construct_codec",
     "construct_data",
     "construct_decoding",
+    "construct_encoder",
     "construct_features",
     "construct_grid",
     "construct_maps",

@@ -62,7 +62,8 @@ class Section:
     config. per_sample: True if each sample has its own weight, in place of that of the config.
     leads: True if the sampler asks for predictions that lead to a second time, `to`. weighed: True
     if the network takes the weight of guidance as a condition. negative: conditions by name,
-    (1, ...), that guidance leads away from in place of missing ones. All methods raise ConfigError
+    (1, ...), that guidance leads away from in place of missing ones; empty: the same by default,
+    where the reference is that without conditions. All methods raise ConfigError
     for settings that cannot guide this process and these data.
     """
 
@@ -74,6 +75,7 @@ class Section:
     leads: bool = False
     weighed: bool = False
     negative: Mapping[str, Any] | None = None
+    empty: Mapping[str, Any] | None = None
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -98,6 +100,8 @@ class Section:
         nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
         if self.negative is not None:
             reference = self.away(self.negative, reference, bool(nothing))
+        elif self.empty and reference == Null():
+            reference = Negative({name: jnp.asarray(value) for name, value in self.empty.items()})
         if self.weighed and not nothing and (reference, rule) != (Null(), Linear()):
             raise ConfigError(
                 f"{place}: the network takes the weight of distilled guidance; allowed: "

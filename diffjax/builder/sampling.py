@@ -47,6 +47,7 @@ def plan(
     per_sample: bool = False,
     strength: float = 1.0,
     negative: Mapping[str, Any] | None = None,
+    empty: Mapping[str, Any] | None = None,
 ) -> Sampling:
     """Plan the sampling of data of this form.
 
@@ -54,8 +55,9 @@ def plan(
     weighed: True if it takes the weight of guidance as a condition. per_sample: True if each sample
     has its own guidance weight (`Sampling.weighted`). strength: the share of the steps that remains
     for samples that start from items (`samplers.start_from`). negative: conditions by name,
-    (1, ...), that guidance leads away from in place of missing ones. Raises ConfigError for
-    settings that cannot work.
+    (1, ...), that guidance leads away from in place of missing ones. empty: the same for a network
+    with other conditions for the empty text than missing ones, where the reference is that without
+    conditions. Raises ConfigError for settings that cannot work.
 
     `sampler`: the method; `adaptive` has neither grid nor steps. `grid`: the times of the rows.
     `steps`: the number of steps of the grid. `guidance`: the weight, 1 for the conditional model;
@@ -73,7 +75,7 @@ def plan(
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
-    own = {"per_sample": per_sample, "weighed": weighed, "negative": negative}
+    own = {"per_sample": per_sample, "weighed": weighed, "negative": negative, "empty": empty}
     guided = Section(spec["guidance"], sde, form, f"{place}.guidance", **own)
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
@@ -85,7 +87,9 @@ def plan(
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
     table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
     planned = Plan(table, guided.guidance(), ramp)
-    cond = form.example(2) | {k: np.repeat(v[:1], 2, 0) for k, v in (negative or {}).items()}
+    cond = form.example(2) | {
+        k: np.repeat(v[:1], 2, 0) for k, v in (negative or empty or {}).items()
+    }
     refuse(f"{place}.corrector" if table.langevin else place)(rehearse)(
         planned, sde, form.shape, cond
     )
@@ -131,11 +135,17 @@ def doubts(
     experiment: Experiment,
     weights: Sequence[float] = (),
     cond: Mapping[str, np.ndarray] | None = None,
+    *,
+    empty: bool = False,
 ) -> list[str]:
-    """Return the lines that a user should read before sampling; arguments as in `untrained`."""
+    """Return the lines that a user should read before sampling; arguments as in `untrained`.
+
+    empty: whether guidance leads away from conditions of the empty text, which training had.
+    """
     if not experiment.loss.denoises:
         return []
-    lines = untrained(experiment, weights, cond), beyond(experiment, weights), off_grid(experiment)
+    null = "" if empty else untrained(experiment, weights, cond)
+    lines = null, beyond(experiment, weights), off_grid(experiment)
     return [*filter(None, lines)]
 
 

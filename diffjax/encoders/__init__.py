@@ -8,10 +8,11 @@
 from diffjax.arrays import catalogue
 from diffjax.encoders.base import TEXT, Encoder
 from diffjax.encoders.described import Described
+from diffjax.encoders.pair import Pair, clip_pair
 from diffjax.encoders.pretrained import POOLED, Pretrained, bert, clip, t5
 from diffjax.encoders.words import Words
 
-ENCODERS = catalogue(Words, bert, clip, t5)
+ENCODERS = catalogue(Words, bert, clip, clip_pair, t5)
 
 __all__ = [
     "ENCODERS",
@@ -19,9 +20,11 @@ __all__ = [
     "TEXT",
     "Described",
     "Encoder",
+    "Pair",
     "Pretrained",
     "Words",
     "bert",
     "clip",
+    "clip_pair",
     "t5",
 ]

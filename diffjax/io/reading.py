@@ -84,7 +84,7 @@ def _read(path: Path) -> Contents:
 
 def _shards(path: Path) -> list[Path]:
     """Return the files that an index names, which lie beside it."""
-    places = _json(path).get("weight_map")
+    places = settings(path).get("weight_map")
     names = [*places.values()] if isinstance(places, dict) else []
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise ValueError(f"{path}: its weight_map does not name files beside it")
@@ -112,13 +112,19 @@ def _with_settings(file: Path, model: Path, pipeline: Path) -> Contents:
     """Return the contents of a file, with the settings in JSON beside it."""
     contents, scheduler = _read(file), {}
     for place in (pipeline / "scheduler", pipeline, pipeline.parent / "scheduler"):
-        scheduler = scheduler or _json(place / "scheduler_config.json")
-    config = _json(model / "config.json") or None
+        scheduler = scheduler or settings(place / "scheduler_config.json")
+    config = settings(model / "config.json") or None
     return Contents(*contents[:2], file.stem, config, scheduler or None)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """Return the fields of a JSON file, {} where there is no file."""
+def settings(path: Path) -> dict[str, Any]:
+    """Return the fields of a JSON file, {} where there is no file.
+
+    Raises ValueError that names the file for other contents.
+
+    >>> settings(Path("nowhere.json"))
+    {}
+    """
     if not path.is_file():
         return {}
     try:

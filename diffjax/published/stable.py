@@ -1,7 +1,7 @@
 """Converter of diffusers' `UNet2DConditionModel`: the U-Nets of Stable Diffusion 1, 2 and XL.
 
-The condition `tokens` is the hidden states of the text encoders, and for XL `vector` is the pooled
-text and the six numbers of sizes and crops.
+The condition `text` is the hidden states of the text encoders, and for XL `text_pooled` is the
+pooled text and the six numbers of sizes and crops, as encoders name them.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ DEFAULTS: dict[str, Any] = {
     "num_class_embeds": None,
 }
 """Defaults of diffusers for settings that a config leaves out."""
+TEXT, POOLED = "text", "text_pooled"
 NUMBERS = 6
 """Height and width, those of the crop's corner, and those of the target, of XL."""
 TIMES = 256
@@ -160,13 +161,13 @@ def settings(
         "resample": "centred_conv",
         "epsilon": have["norm_eps"],
         "groups": have["norm_num_groups"],
-        "conditions": {"tokens": {"mechanism": "cross", "layers": 0, "null": False}},
+        "conditions": {TEXT: {"mechanism": "cross", "layers": 0, "null": False}},
     }
-    specs = [Spec("tokens", "tokens", have["cross_attention_dim"])]
+    specs = [Spec(TEXT, "tokens", have["cross_attention_dim"])]
     if have["addition_embed_type"]:
         width = have["projection_class_embeddings_input_dim"] - NUMBERS * TIMES
-        network["conditions"]["vector"] = {"layers": 2, "waves": NUMBERS, "null": False}
-        specs.append(Spec("vector", "vector", width + NUMBERS))
+        network["conditions"][POOLED] = {"layers": 2, "waves": NUMBERS, "null": False}
+        specs.append(Spec(POOLED, "vector", width + NUMBERS))
     return network, tuple(specs), (size, size, have["in_channels"])
 
 
@@ -222,9 +223,9 @@ def table(network: Mapping[str, Any], size: int) -> Table:
     """Return the table for a network with these settings, and latents of side `size`."""
     attention = lambda step, theirs: transformer(step, theirs, network["transformer"][step.level])
     entries = diffusers.table(network, size, attention)
-    if "vector" in network["conditions"]:
-        entries |= layer("Embedding_0/vector", "add_embedding.linear_1")
-        entries |= layer("Embedding_0/vector_out", "add_embedding.linear_2")
+    if POOLED in network["conditions"]:
+        entries |= layer(f"Embedding_0/vector_{POOLED}", "add_embedding.linear_1")
+        entries |= layer(f"Embedding_0/vector_{POOLED}_out", "add_embedding.linear_2")
     return entries
 
 

@@ -155,6 +155,17 @@ def encoded(experiment: Experiment, texts: Sequence[str], flag: str) -> dict[str
     return builder.refuse(flag)(experiment.encoder)(texts)
 
 
+def without_text(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Return the conditions of the empty text, (1, ...) by name, {} where they are missing.
+
+    Networks that were trained with missing conditions in place of a text have learned a null;
+    published ones were trained with the empty text instead, from which guidance leads away.
+    """
+    conds = experiment.encoder([""])
+    there = lambda a: (a >= 0).any() if a.dtype.kind == "i" else not np.isnan(a).all()
+    return conds if any(there(value) for value in conds.values()) else {}
+
+
 def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[int]:
     """Return the numbers of classes that are requested by number or by name.
 

@@ -15,19 +15,19 @@ import jax.numpy as jnp
 from diffjax import builder
 from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError, written
-from diffjax.data.form import labelled
+from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
 from diffjax.io.contents import Contents
-from diffjax.published import bare
+from diffjax.published import Converted, bare, pipelines
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import mapped, within
 from diffjax.runs.lows import conditioned, larger
 from diffjax.runs.published import check_published, completed, known_family, opened
-from diffjax.runs.requests import encoded, in_turn
+from diffjax.runs.requests import encoded, in_turn, without_text
 from diffjax.runs.starts import starting
 from diffjax.samplers.plan import Sampling
 from diffjax.samplers.run import Preview
@@ -133,8 +133,7 @@ class Trained:
         begin, share = starting(e, start, strength, decoding)
         cond = mapped(e, cond or {}, control)
         small, conds = conditioned(e, low, tau, label, cond, turns)
-        _warn(e, turns.weight, conds if cond else {})
-        plan = _plan(trained, turns.weight, share, negative)
+        plan = _plan(trained, turns.weight, share, negative, conds if cond else {})
         denoise, form = larger(within(trained.denoise, plan), e.form, small)
         return Job(
             denoise,
@@ -254,6 +253,7 @@ def load(
 
         trained = diffjax.load("runs/moons", ema=0.1)  # a run, with its post-hoc EMA of width 0.1
         trained = diffjax.load("edm-cifar10-32x32-cond-vp.pkl")  # a published checkpoint
+        trained = diffjax.load("stable-diffusion-v1-5")  # a pipeline from text to images
         trained = diffjax.load("runs/digits", adapters={"runs/nine": 0.8, "bold.safetensors": 0.3})
         trained.sample(16, label=3, steps=20).picture()  # uint8 (H, W, 3)
 
@@ -288,18 +288,23 @@ def load(
 
 
 def _plan(
-    trained: Trained, weights: Sequence[float], strength: float, negative: str | None
+    trained: Trained,
+    weights: Sequence[float],
+    strength: float,
+    negative: str | None,
+    cond: Mapping[str, Any],
 ) -> Sampling:
-    """Return how to sample; arguments as in `Trained.job`."""
-    e = trained.experiment
+    """Return how to sample, and log what a user should read before; arguments as in `Trained.job`.
+
+    cond: the conditions of samples, {} where the request sets none.
+    """
+    e, weighed = trained.experiment, bool(weights)
     away = None if negative is None else encoded(e, [negative], "--negative")
-    return e.plan(trained.sde, per_sample=bool(weights), strength=strength, negative=away)
-
-
-def _warn(experiment: Experiment, weights: Sequence[float], cond: Mapping[str, Any]) -> None:
-    """Log what a user should read before sampling; arguments as in `builder.doubts`."""
-    for line in builder.doubts(experiment, weights, cond):
+    empty = {} if not e.form.texts or negative is not None else without_text(e)
+    for line in builder.doubts(e, weights, cond, empty=bool(empty)):
         logging.warning(line)
+    null = {"negative": away, "empty": empty}
+    return e.plan(trained.sde, per_sample=weighed, strength=strength, **null)
 
 
 def resampled(trained: Trained, sampling: Config) -> Trained:
@@ -307,6 +312,24 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
     config = replaced(trained.config, sampling)
     experiment = builder.experiment(config, trained.experiment.form)
     return dataclasses.replace(trained, experiment=experiment)
+
+
+def form_of(converted: Converted, path: Path) -> Form:
+    """Return the form of the data of a converted network, also of those that an encoder makes.
+
+    Raises ConfigError for an encoder whose conditions are not those of the network.
+    """
+    form = builder.refuse(str(path))(labelled)(converted.kind, converted.shape, converted.classes)
+    form = dataclasses.replace(form, conditions=(*form.conditions, *converted.conditions))
+    text = converted.config.get("data", {}).get("encoder", "")
+    if not text:
+        return form
+    encoder = builder.construct_encoder(text, (), str(path))
+    if {*encoder.specs} != {*converted.conditions}:
+        makes, takes = ([*map(str, specs)] for specs in (encoder.specs, converted.conditions))
+        raise ConfigError(f"{path}: its texts become {makes}; the network takes {takes}")
+    names = tuple(spec.name for spec in encoder.specs)
+    return dataclasses.replace(form, texts=names, encoder=encoder.fingerprint)
 
 
 def convert(
@@ -329,11 +352,10 @@ def convert(
     merging = [each for each in adapters if not each.stored.branches]
     contents = patched(contents, merging)
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
-    converted = refuse(bound)()
-    form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
-    conditions = (*form.conditions, *converted.conditions)
-    form = dataclasses.replace(form, conditions=conditions)
-    config = change(completed(converted))
+    converted, pipeline = refuse(bound)(), refuse(pipelines.read)(path)
+    if pipeline:
+        converted = refuse(pipelines.joined)(converted, pipeline, path)
+    form, config = form_of(converted, path), change(completed(converted))
     if enlarged := builder.construct_data(config["data"], "config.data", opened=False)[1].enlarged:
         form = refuse(enlarged.form)(form)
     experiment = builder.experiment(config, form)

@@ -52,9 +52,9 @@ def base(name):
 def given(name):
     """Return x, noise labels and conditions in our layout."""
     every = inputs()
-    cond = {"tokens": jnp.asarray(every["tokens"])}
+    cond = {"text": jnp.asarray(every["tokens"])}
     if name == "xl":
-        cond["vector"] = jnp.asarray(np.concatenate([every["pooled"], every["sizes"]], 1))
+        cond["text_pooled"] = jnp.asarray(np.concatenate([every["pooled"], every["sizes"]], 1))
     x = jnp.asarray(every["x"].transpose(0, 2, 3, 1))
     return x, jnp.asarray(C_NOISE), cond
 
@@ -131,10 +131,10 @@ def test_names_and_shapes_of_the_full_sizes(name):
     settings, specs, shape = stable.settings({**config, "_class_name": CLASS["sd"]})
     network = construct_network(settings, specs, "network")
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    cond = {"tokens": jax.ShapeDtypeStruct((1, 77, specs[0].size), jnp.float32)}
+    cond = {"text": jax.ShapeDtypeStruct((1, 77, specs[0].size), jnp.float32)}
     if len(specs) > 1:
         assert specs[1].size == 1280 + 6
-        cond["vector"] = jax.ShapeDtypeStruct((1, specs[1].size), jnp.float32)
+        cond["text_pooled"] = jax.ShapeDtypeStruct((1, specs[1].size), jnp.float32)
     wanted = jax.eval_shape(
         network.init, jax.random.key(0), x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
     )
