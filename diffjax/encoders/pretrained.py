@@ -43,7 +43,8 @@ class Rule(NamedTuple):
     otherwise a network sees them. empty: what the text without characters becomes: "missing", as
     conditions that dropout has removed; "encoded", its states; or "zeros". pooled: whether there is
     a condition `text_pooled`. cut: whether texts with more tokens are cut before their last token,
-    as published pipelines do; otherwise they are refused.
+    as published pipelines do; otherwise they are refused. lower: whether texts are read in lower
+    case, without spaces at their ends.
     """
 
     length: int
@@ -52,6 +53,7 @@ class Rule(NamedTuple):
     empty: str = "missing"
     pooled: bool = False
     cut: bool = False
+    lower: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Pretrained:
 
     def _tokens(self, here: str) -> tokenizers.Ids:
         """Return the tokens of a text (1, L); raise ValueError where it cannot be encoded."""
+        here = here.lower().strip() if self.rule.lower else here
         tokens = self.tokenizer([here], self.rule.length, cut=self.rule.cut)
         known = self.network.settings.vocabulary
         if (largest := tokens.ids.max()) >= known:
@@ -191,6 +194,7 @@ def t5(
     masked: bool = True,
     empty: str = "missing",
     cut: bool = False,
+    lower: bool = False,
     adapter: str = "",
     adapter_weight: float = 1.0,
 ) -> Pretrained:
@@ -198,17 +202,16 @@ def t5(
 
     path: see `clip`. length: the largest number of tokens, with END. masked: False for networks
     that attend to the states of the padding, such as Stable Diffusion 3 and Flux. In published
-    pipelines the empty text is "encoded". empty, cut: see `Rule`. adapter, adapter_weight: see
-    `clip`. Raises ValueError as `clip` does.
+    pipelines the empty text is "encoded". empty, cut, lower: see `Rule`; PixArt reads lower case.
+    adapter, adapter_weight: see `clip`. Raises ValueError as `clip` does.
 
     >>> t5(path="nowhere")
     Traceback (most recent call last):
     ValueError: path=nowhere: no such folder
     """
     at_least(1, length=length)
-    return opened(
-        "t5", path, Rule(length, "last", masked, empty, False, cut), adapter, adapter_weight
-    )
+    rule = Rule(length, "last", masked, empty, False, cut, lower)
+    return opened("t5", path, rule, adapter, adapter_weight)
 
 
 def opened(

@@ -44,7 +44,7 @@ READERS: dict[str, Callable[[Path], Contents]] = {
 
 
 def read(path: Path) -> Contents:
-    """Read a file by its ending, or a folder with one model or with a pipeline that has `unet`.
+    """Read a file by its ending, or a folder with one model, or with a pipeline of one network.
 
     The contents include the settings in JSON beside the tensors, and those of the scheduler of a
     pipeline. Raises ValueError that names the file, where there is nothing to read, or more than
@@ -65,7 +65,7 @@ def read(path: Path) -> Contents:
     return _with_settings(_only(model), model, path)
 
 
-MODELS = ("unet", "unet_ema")
+MODELS = ("unet", "unet_ema", "transformer")
 """Folders of networks in a pipeline, and in a checkpoint of diffusers' training scripts."""
 
 

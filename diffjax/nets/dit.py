@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.checks import at_least, one_of
+from diffjax.checks import at_least, one_of, positive
 from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
@@ -20,6 +20,7 @@ from diffjax.nets.positions import fold, rotations, sincos, unfold
 from diffjax.nets.residuals import NOTHING, Residuals, added
 from diffjax.nets.streams import (
     MLPS,
+    MODULATIONS,
     NORMS,
     BlockSettings,
     Glorot,
@@ -56,7 +57,8 @@ class DiT(nn.Module):
     The blocks run in a loop that is compiled once. settings: settings of the blocks. depth: number
     of blocks. patch: side of the squares that become tokens, or length of the pieces of a sequence.
     patch_time: frames per token of a video. positions: `sincos`, sines and cosines that are added,
-    or `rotary`. long_skips: join the tokens of each block of the first half to those of its mirror
+    or `rotary`. stretch: the distance of two patches in the positions `sincos` is 1 / stretch.
+    long_skips: join the tokens of each block of the first half to those of its mirror
     image in the second (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
     `cheap`, all but products with weights; by default all but products and attention, as
     recomputing the rest is faster than storing it. learn_variance: return a second output like the
@@ -71,6 +73,7 @@ class DiT(nn.Module):
     patch: int = 2
     patch_time: int = 1
     positions: str = "sincos"
+    stretch: float = 1.0
     long_skips: bool = False
     conditions: Conditions = NONE
     remat: str = ""
@@ -92,7 +95,8 @@ class DiT(nn.Module):
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         out = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
         h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
-        c = self._embedded(x, c_noise, cond)
+        embedding = self._embedded(x, c_noise, cond)
+        c, shared = nn.silu(embedding), self.settings.modulation == "shared"
         turn, joint = None, self.conditions.sequence("joint", x, cond, width)
         tokens, there = joint or (None, None)
         context = self.conditions.sequence("cross", x, cond, width)
@@ -101,21 +105,27 @@ class DiT(nn.Module):
         if self.positions == "rotary":
             turn = rotations(grid, width // self.settings.heads)
         else:
-            h = h + sincos(grid, width).astype(h.dtype)[None]
+            h = h + sincos(grid, width, self.stretch).astype(h.dtype)[None]
         h = added(h, None if hint is None else hint.reshape(h.shape))
-        inputs = (c, turn, there, context, inside)
+        each = Modulation(6 * width, name="shared")(c) if shared else c
+        inputs = (each, turn, there, context, inside)
         if self.half:
             kept = self._first((h, tokens), *inputs)
             whole = (len(x), *grid, width)
             return Residuals(blocks=tuple(jnp.reshape(a, whole) for a in kept))
         extra = [jnp.reshape(cast(Array, a), (len(x), -1, width)) for a in residuals.blocks]
         h = self._blocks(h, tokens, *inputs, extra=jnp.stack(extra) if extra else None)
-        shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
+        if shared:
+            table = self.param("table", nn.initializers.zeros, (2 * width,)).astype(c.dtype)
+            last = table[None] + jnp.concatenate([embedding, embedding], -1)
+        else:
+            last = Modulation(2 * width, name="modulation")(c)
+        shift, scale = jnp.split(last, 2, -1)
         h = Modulation(out, name="out")(modulated(h, shift, scale, self.settings.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
-        """Return silu of the embedding (B, width) of the noise label and the conditions."""
+        """Return the embedding (B, width) of the noise label and the conditions."""
         known, width = self.conditions, self.settings.width
         features = functools.partial(cosines_first, width=FREQUENCIES)
         h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(c_noise)))
@@ -123,7 +133,7 @@ class DiT(nn.Module):
         change = known.change(features, c_noise, cond, self.is_initializing())
         if change is not None:
             h = h + known.lead(change, width, x.dtype)
-        return nn.silu(h + known.embedded("embedding", x, cond, width, small))
+        return h + known.embedded("embedding", x, cond, width, small)
 
     @property
     def _halved(self) -> int:
@@ -232,6 +242,8 @@ def dit(
     patch_time: int = 1,
     conditions: tuple[Condition, ...] = (),
     positions: str = "sincos",
+    stretch: float = 1.0,
+    modulation: str = "own",
     norm: str = "layer",
     qk_norm: bool = False,
     mlp: str = "gelu",
@@ -247,7 +259,10 @@ def dit(
     patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
     second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
     mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos, added, or rotary. norm: layer or rms. qk_norm: RMS norm of queries and keys.
+    positions: sincos, added, or rotary. stretch: a divisor of the positions sincos, for a network
+    that continues the training of one on fewer patches. modulation: own layers of all blocks for
+    their modulation, or one that is shared, which is a third of the parameters less
+    (arXiv:2310.00426, sec. 2.3). norm: layer or rms. qk_norm: RMS norm of queries and keys.
     mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first half to those of
     the second (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`.
     learn_variance: return a second output like the first, for the variance of a step. dtype: the
@@ -261,6 +276,8 @@ def dit(
     """
     one_of(SIZES, size=size)
     one_of(POSITIONS, positions=positions)
+    one_of(MODULATIONS, modulation=modulation)
+    positive(stretch=stretch)
     one_of(NORMS, norm=norm)
     one_of(MLPS, mlp=mlp)
     one_of(POLICIES, remat=remat)
@@ -271,14 +288,18 @@ def dit(
         raise ValueError(f"heads={heads}: must divide width={width}")
     if long_skips:
         at_least(2, depth=depth)
+    known = settled(conditions, "dit", MECHANISMS)
+    if modulation == "shared" and known.by("joint"):
+        raise ValueError("modulation='shared': not with tokens by joint attention; allowed: 'own'")
     module = DiT(
-        settings=BlockSettings(width, heads, norm, qk_norm, mlp),
+        settings=BlockSettings(width, heads, norm, qk_norm, mlp, modulation),
         depth=depth,
         patch=patch,
         patch_time=patch_time,
         positions=positions,
+        stretch=stretch,
         long_skips=long_skips,
-        conditions=settled(conditions, "dit", MECHANISMS),
+        conditions=known,
         remat=remat,
         learn_variance=learn_variance,
     )

@@ -42,12 +42,13 @@ def spread(tables: list[Array]) -> Float[Array, "l _"]:
     return joined.reshape(math.prod(grid), joined.shape[-1])
 
 
-def sincos(grid: tuple[int, ...], width: int) -> Float[Array, "l w"]:
-    """Return sines and cosines of the index along each axis, (L, width).
+def sincos(grid: tuple[int, ...], width: int, stretch: float = 1.0) -> Float[Array, "l w"]:
+    """Return sines and cosines of the index / stretch along each axis, (L, width).
 
     On images they are those of arXiv:2212.09748.
     """
-    return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in angles(grid, width)])
+    tables = [a / stretch for a in angles(grid, width)]
+    return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in tables])
 
 
 def rotations(grid: tuple[int, ...], width: int) -> Float[Array, "l e"]:

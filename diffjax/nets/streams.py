@@ -19,7 +19,7 @@ from diffjax.nets.layers import Dense, gelu, zeros
 from diffjax.nets.positions import rotate
 from diffjax.nets.residuals import added
 
-NORMS, MLPS = ("layer", "rms"), ("gelu", "swiglu")
+NORMS, MLPS, MODULATIONS = ("layer", "rms"), ("gelu", "swiglu"), ("own", "shared")
 Tokens = Float[Array, "b _ w"]
 Vector = Float[Array, "b w"]
 small = nn.initializers.normal(0.02)
@@ -29,13 +29,18 @@ Modulation = functools.partial(Dense, kernel_init=zeros)
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """Settings that all blocks of a transformer share."""
+    """Settings that all blocks of a transformer share.
+
+    modulation: whether each block has a layer of `own` for its modulation, or adds a table to the
+    output of one layer that is `shared` by all (arXiv:2310.00426, sec. 2.3).
+    """
 
     width: int
     heads: int
     norm: str = "layer"
     qk_norm: bool = False
     mlp: str = "gelu"
+    modulation: str = "own"
 
 
 def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]:
@@ -74,7 +79,10 @@ class Stream(nn.Module):
 
     def setup(self):
         width, swiglu = self.settings.width, self.settings.mlp == "swiglu"
-        self.modulation = Modulation((2 if self.ends else 6) * width)
+        if self.settings.modulation == "own":
+            self.modulation = Modulation((2 if self.ends else 6) * width)
+        else:
+            self.table = self.param("table", nn.initializers.zeros, (6 * width,))
         self.qkv = Glorot((2 if self.ends else 3) * width)
         self.k_norm = RMSNorm()
         self.q_norm = RMSNorm()
@@ -86,8 +94,13 @@ class Stream(nn.Module):
     def before(
         self, x: Tokens, c: Vector, turn: Array | None
     ) -> tuple[tuple[Array, ...], list[Vector]]:
-        """Return queries, keys and values (B, L, heads, d), and the modulation for `after`."""
-        shift, scale, *later = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
+        """Return queries, keys and values (B, L, heads, d), and the modulation for `after`.
+
+        c: the embedding of the conditions, or the shared modulation (B, 6 width).
+        """
+        own = self.settings.modulation == "own"
+        modulation = self.modulation(c) if own else c + self.table[None].astype(c.dtype)
+        shift, scale, *later = jnp.split(modulation, 2 if self.ends else 6, -1)
         qkv = self.qkv(modulated(x, shift, scale, self.settings.norm))
         heads = (*x.shape[:2], self.settings.heads, self.settings.width // self.settings.heads)
         *qk, v = (a.reshape(heads) for a in jnp.split(qkv, 2 if self.ends else 3, -1))

@@ -32,6 +32,19 @@ UNET = {"unet": ("UNet2DConditionModel",)}
 TOKENIZER = ("CLIPTokenizer", "CLIPTokenizerFast")
 TOWER = {"text_encoder": ("CLIPTextModel",), "tokenizer": TOKENIZER}
 SECOND = {"text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": TOKENIZER}
+T5 = {
+    "text_encoder": ("T5EncoderModel",),
+    "tokenizer": ("T5Tokenizer", "T5TokenizerFast"),
+    "transformer": ("PixArtTransformer2DModel",),
+}
+
+
+def t5(length: int) -> Callable[[Path, int], dict[str, Any]]:
+    """Return the encoder of a pipeline with T5 and texts of `length` tokens."""
+    entry = {"name": "t5", "length": length, "empty": "encoded", "lower": True}
+    return lambda path, _: {**entry, "path": f"{path}/text_encoder"}
+
+
 PIPELINES = {
     "StableDiffusionPipeline": Pipeline(
         {**UNET, **VAE, **TOWER},
@@ -48,6 +61,8 @@ PIPELINES = {
         },
         5.0,
     ),
+    "PixArtAlphaPipeline": Pipeline({**VAE, **T5}, t5(120), 4.5),
+    "PixArtSigmaPipeline": Pipeline({**VAE, **T5}, t5(300), 4.5),
 }
 """Pipelines from text to images by the class in their index."""
 

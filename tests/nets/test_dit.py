@@ -220,6 +220,12 @@ def test_what_cannot_work_is_refused_by_name(settings, shape, message):
         ({"remat": "some"}, "remat='some': unknown; known: '', 'all', 'cheap'"),
         ({"depth": 0}, "depth=0: needs depth >= 1"),
         ({"patch": 0}, "patch=0"),
+        ({"stretch": 0.0}, "stretch=0.0: needs stretch > 0"),
+        ({"modulation": "all"}, "modulation='all': unknown; known: 'own', 'shared'"),
+        (
+            {"modulation": "shared", "conditions": (Tokens(5, mechanism="joint"),)},
+            "modulation='shared': not with tokens by joint attention",
+        ),
         ({"depth": 1, "long_skips": True}, "depth=1: needs depth >= 2"),
     ],
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_dit import redraw
+from make_dit import drawn, redraw
 
 SIDE, CHANNELS, STEPS, WEIGHT = 8, 4, 4, 3.0
 PROMPTS, NEGATIVE = ["red apple, noto style", "zebra quartz"], "cats"
@@ -38,6 +38,12 @@ UNET |= {"down_block_types": CROSS, "up_block_types": ["UpBlock2D", "CrossAttnUp
 XL = UNET | {"cross_attention_dim": 40, "use_linear_projection": True}
 XL |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
 XL |= {"projection_class_embeddings_input_dim": 10 + 6 * 256}
+PIXART = {"sample_size": SIDE, "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2}
+PIXART |= {"cross_attention_dim": 16, "caption_channels": 24, "norm_num_groups": 4}
+PIXART |= {"interpolation_scale": 2, "use_additional_conditions": False}
+T5 = {"vocab_size": 64, "d_model": 24, "d_kv": 6, "d_ff": 36, "num_layers": 2, "num_heads": 3}
+T5 |= {"feed_forward_proj": "gated-gelu"}
+TIED = "encoder.embed_tokens.weight"
 LATENT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LATENT |= {"steps_offset": 1}
 DDIM = LATENT | {"clip_sample": False, "set_alpha_to_one": False}
@@ -50,6 +56,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         LATENT | {"prediction_type": "v_prediction", "timestep_spacing": "linspace"},
     ),
     "sdxl": ("StableDiffusionXLPipeline", XL, "DDIMScheduler", DDIM),
+    "pixart": ("PixArtSigmaPipeline", PIXART, "DPMSolverMultistepScheduler", {"beta_end": 0.02}),
 }
 SIZES = {"sd21": {"hidden_act": "gelu"}}
 """Settings of the text tower that differ from those of `TEXT`."""
@@ -72,37 +79,49 @@ def config(net: Any) -> dict[str, Any]:
 def parts(name: str) -> tuple[Any, dict[str, Any]]:
     """The pipeline of a case, and what its redrawn parts are, by folder."""
     import diffusers
+    import torch
     import transformers
 
     kind, unet, scheduler, settings = CASES[name]
-    nets = {
-        "unet": diffusers.UNet2DConditionModel(**unet),
-        "vae": diffusers.AutoencoderKL(**VAE),
-        "text_encoder": transformers.CLIPTextModel(
-            transformers.CLIPTextConfig(**TEXT, **SIZES.get(name, {}))
-        ),
-    }
-    tokenizers = {"tokenizer": "clip"}
+    nets: dict[str, Any] = {"vae": diffusers.AutoencoderKL(**VAE)}
+    if name == "pixart":
+        nets["transformer"] = diffusers.PixArtTransformer2DModel(**unet)
+        nets["text_encoder"] = transformers.T5EncoderModel(transformers.T5Config(**T5))
+        tokenizers = {"tokenizer": "t5"}
+    else:
+        nets["unet"] = diffusers.UNet2DConditionModel(**unet)
+        tower = transformers.CLIPTextConfig(**TEXT, **SIZES.get(name, {}))
+        nets["text_encoder"] = transformers.CLIPTextModel(tower)
+        tokenizers = {"tokenizer": "clip"}
     if name == "sdxl":
         second = transformers.CLIPTextConfig(**SECOND)
         nets["text_encoder_2"] = transformers.CLIPTextModelWithProjection(second)
         tokenizers["tokenizer_2"] = "merges"
-    shapes = {part: json.loads(redraw(net.eval(), prefix=f"{part}.")) for part, net in nets.items()}
+    fixed = ("pos_embed.pos_embed",)
+    shapes = {
+        part: json.loads(redraw(net.eval(), prefix=f"{part}.", fixed=fixed))
+        for part, net in nets.items()
+    }
     configs = {part: config(net) for part, net in nets.items()}
+    if shapes["text_encoder"].pop(TIED, None):  # files hold the first name of this tensor alone
+        words = drawn("text_encoder.shared.weight", tuple(shapes["text_encoder"]["shared.weight"]))
+        nets["text_encoder"].shared.weight.copy_(torch.from_numpy(words))
+    kind_of = transformers.T5Tokenizer if name == "pixart" else transformers.CLIPTokenizer
     made = {
-        part: transformers.CLIPTokenizer.from_pretrained(str(TOKENIZERS / folder))
+        part: kind_of.from_pretrained(str(TOKENIZERS / folder))
         for part, folder in tokenizers.items()
     }
     for tokenizer in made.values():
         tokenizer.model_max_length = TEXT["max_position_embeddings"]
     planned = getattr(diffusers, scheduler)(**settings)
-    more = {} if name == "sdxl" else dict.fromkeys(("safety_checker", "feature_extractor"))
-    more |= {} if name == "sdxl" else {"requires_safety_checker": False}
+    more: dict[str, Any] = {}
+    if kind == "StableDiffusionPipeline":
+        more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = getattr(diffusers, kind)(**nets, **made, scheduler=planned, **more)
     pipeline.set_progress_bar_config(disable=True)
     index = {"_class_name": kind, "scheduler": ["diffusers", scheduler]}
     index |= {part: ["", type(net).__name__] for part, net in nets.items()}
-    index |= {part: ["transformers", "CLIPTokenizer"] for part in made}
+    index |= {part: ["transformers", kind_of.__name__] for part in made}
     about = {"index": index, "shapes": shapes, "configs": configs, "tokenizers": tokenizers}
     return pipeline, about | {"scheduler": {"_class_name": scheduler, **settings}}
 
@@ -113,7 +132,11 @@ def case(name: str) -> dict[str, Any]:
     pipeline, about = parts(name)
     stored: dict[str, Any] = {"about": json.dumps(about)}
     settings: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": WEIGHT}
-    for negative in (None, [NEGATIVE] * len(PROMPTS)):
+    if name == "pixart":
+        settings |= {"use_resolution_binning": False, "height": 2 * SIDE, "width": 2 * SIDE}
+        settings |= {"clean_caption": False}
+    none = "" if name == "pixart" else None  # the defaults of the classes
+    for negative in (none, [NEGATIVE] * len(PROMPTS)):
         for kind, what in {"latent": "latents", "np": "image"}.items():
             made = pipeline(
                 PROMPTS,
