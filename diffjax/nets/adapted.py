@@ -165,4 +165,5 @@ def adapted(network: Network, adapter: Adapter) -> Adapted:
     True
     """
     init, apply = _Init(network, adapter), _Apply(network, adapter)
-    return Adapted(init, apply, Project(network), network.check, network.stacks, network, adapter)
+    own = {"project": Project(network), "check": network.check, "stacks": network.stacks}
+    return Adapted(init, apply, **own, base=network, adapter=adapter)
