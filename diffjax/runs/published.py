@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffjax import builder
 from diffjax.config import ConfigError
+from diffjax.data.form import Form, labelled
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, Family, recognised
@@ -87,3 +89,21 @@ def completed(converted: Converted) -> dict[str, Any]:
         "train": {},
         **converted.config,
     }
+
+
+def form_of(converted: Converted, path: Path) -> Form:
+    """Return the form of the data of a converted network, also of those that an encoder makes.
+
+    Raises ConfigError for an encoder whose conditions are not those of the network.
+    """
+    form = builder.refuse(str(path))(labelled)(converted.kind, converted.shape, converted.classes)
+    form = dataclasses.replace(form, conditions=(*form.conditions, *converted.conditions))
+    text = converted.config.get("data", {}).get("encoder", "")
+    if not text:
+        return form
+    encoder = builder.construct_encoder(text, (), str(path))
+    if {*encoder.specs} != {*converted.conditions}:
+        makes, takes = ([*map(str, specs)] for specs in (encoder.specs, converted.conditions))
+        raise ConfigError(f"{path}: its texts become {makes}; the network takes {takes}")
+    names = tuple(spec.name for spec in encoder.specs)
+    return dataclasses.replace(form, texts=names, encoder=encoder.fingerprint)

@@ -15,18 +15,17 @@ import jax.numpy as jnp
 from diffjax import builder
 from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError, written
-from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
 from diffjax.io.contents import Contents
-from diffjax.published import Converted, bare, pipelines
+from diffjax.published import bare, pipelines
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import mapped, within
 from diffjax.runs.lows import conditioned, larger
-from diffjax.runs.published import check_published, completed, known_family, opened
+from diffjax.runs.published import check_published, completed, form_of, known_family, opened
 from diffjax.runs.requests import encoded, in_turn, without_text
 from diffjax.runs.starts import starting
 from diffjax.samplers.plan import Sampling
@@ -312,24 +311,6 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
     config = replaced(trained.config, sampling)
     experiment = builder.experiment(config, trained.experiment.form)
     return dataclasses.replace(trained, experiment=experiment)
-
-
-def form_of(converted: Converted, path: Path) -> Form:
-    """Return the form of the data of a converted network, also of those that an encoder makes.
-
-    Raises ConfigError for an encoder whose conditions are not those of the network.
-    """
-    form = builder.refuse(str(path))(labelled)(converted.kind, converted.shape, converted.classes)
-    form = dataclasses.replace(form, conditions=(*form.conditions, *converted.conditions))
-    text = converted.config.get("data", {}).get("encoder", "")
-    if not text:
-        return form
-    encoder = builder.construct_encoder(text, (), str(path))
-    if {*encoder.specs} != {*converted.conditions}:
-        makes, takes = ([*map(str, specs)] for specs in (encoder.specs, converted.conditions))
-        raise ConfigError(f"{path}: its texts become {makes}; the network takes {takes}")
-    names = tuple(spec.name for spec in encoder.specs)
-    return dataclasses.replace(form, texts=names, encoder=encoder.fingerprint)
 
 
 def convert(
