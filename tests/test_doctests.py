@@ -46,7 +46,7 @@ EXEMPT = {
             "runs/trained.Trained",
         ),
         *("samplers/run.Preview", "samplers/run.Result", "samplers/tuning.Optimized"),
-        *("encoders/pretrained.Pretrained", "nets/adapted.Adapted"),
+        *("encoders/pretrained.Pretrained", "encoders/pair.Pair", "nets/adapted.Adapted"),
         "samplers/tuning.Refinement",
     ),
     "is called with a flow map in training alone": (

@@ -20,6 +20,7 @@ STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
         *("memory", "workers", "timeout", "codec", "encoder", "vocabulary", "maps"),
+        *("reduced", "enlarged"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),

@@ -24,7 +24,8 @@ class Pair:
     The condition `text` has the features of the first encoder, then those of the second one, and
     `text_pooled` has the pooled text of the second one, then the numbers.
 
-    numbers: the sizes and crops that the network is told besides.
+    numbers: the sizes and crops that the network receives besides, which are missing where the text
+    is.
     """
 
     first: Pretrained
@@ -55,6 +56,7 @@ class Pair:
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         first, second = self.first(texts), self.second(texts)
         numbers = np.tile(np.asarray(self.numbers, np.float32), (len(texts), 1))
+        numbers[np.isnan(second[POOLED]).all(-1)] = np.nan
         return {
             TEXT: np.concatenate([first[TEXT], second[TEXT]], -1),
             POOLED: np.concatenate([second[POOLED], numbers], -1),
@@ -65,9 +67,9 @@ def clip_pair(*, path: str, size: int, empty: str = "missing", cut: bool = False
     """Return both towers of Stable Diffusion XL, with the states before their last blocks.
 
     path: a pipeline with the folders `text_encoder` and `text_encoder_2`, and `tokenizer` and
-    `tokenizer_2` beside them. size: the sides of the images in pixels: the network is told images
-    of this size that are not cropped. empty, cut: as in `clip`; the published network has the empty
-    text "zeros". Raises ValueError as `clip` does, and for towers of different lengths.
+    `tokenizer_2` beside them. size: the sides of the images in pixels, which the network receives
+    as those of images that are not cropped. empty, cut: as in `clip`; the published network has the
+    empty text "zeros". Raises ValueError as `clip` does, and for towers of different lengths.
 
     >>> clip_pair(path="nowhere", size=1024)
     Traceback (most recent call last):

@@ -233,6 +233,13 @@ class DiT(nn.Module):
         return sides
 
 
+def _modulated(conditions: Conditions, modulation: str) -> Conditions:
+    """Return the conditions; raise ValueError where the modulation cannot be shared with tokens."""
+    if modulation == "shared" and conditions.by("joint"):
+        raise ValueError("modulation='shared': not with tokens by joint attention; allowed: 'own'")
+    return conditions
+
+
 def dit(
     size: str = "S",
     width: int | None = None,
@@ -254,19 +261,11 @@ def dit(
 ) -> Network:
     """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
-    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. depth:
-    number of blocks. heads: attention heads. patch: side of the squares that become tokens.
-    patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
-    second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
-    mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos, added, or rotary. stretch: a divisor of the positions sincos, for a network
-    that continues the training of one on fewer patches. modulation: own layers of all blocks for
-    their modulation, or one that is shared, which is a third of the parameters less
-    (arXiv:2310.00426, sec. 2.3). norm: layer or rms. qk_norm: RMS norm of queries and keys.
-    mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first half to those of
-    the second (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`.
-    learn_variance: return a second output like the first, for the variance of a step. dtype: the
-    type of the compute, float32 or bfloat16; parameters, input and output are float32.
+    size: S, B, L or XL, the default of width, depth and heads. conditions: inputs besides x. Tokens
+    enter by joint attention (arXiv:2403.03206), or with the mechanism `cross` after the
+    self-attention of each block (arXiv:2310.00426). norm: layer or rms. mlp: gelu or swiglu. The
+    others are those of `DiT` and `BlockSettings`. dtype: the type of the compute, float32 or
+    bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -288,9 +287,6 @@ def dit(
         raise ValueError(f"heads={heads}: must divide width={width}")
     if long_skips:
         at_least(2, depth=depth)
-    known = settled(conditions, "dit", MECHANISMS)
-    if modulation == "shared" and known.by("joint"):
-        raise ValueError("modulation='shared': not with tokens by joint attention; allowed: 'own'")
     module = DiT(
         settings=BlockSettings(width, heads, norm, qk_norm, mlp, modulation),
         depth=depth,
@@ -299,7 +295,7 @@ def dit(
         positions=positions,
         stretch=stretch,
         long_skips=long_skips,
-        conditions=known,
+        conditions=_modulated(settled(conditions, "dit", MECHANISMS), modulation),
         remat=remat,
         learn_variance=learn_variance,
     )

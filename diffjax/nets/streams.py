@@ -31,6 +31,7 @@ Modulation = functools.partial(Dense, kernel_init=zeros)
 class BlockSettings:
     """Settings that all blocks of a transformer share.
 
+    width, heads: of the tokens and of the attention. qk_norm: RMS norm of queries and keys.
     modulation: whether each block has a layer of `own` for its modulation, or adds a table to the
     output of one layer that is `shared` by all (arXiv:2310.00426, sec. 2.3).
     """

@@ -122,8 +122,7 @@ class Trained:
         from which samples start in turn (arXiv:2108.01073). strength: the share of the steps from
         there, in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile:
         see `Decoding`. low, tau: the smaller items that the network enlarges, and their noise
-        levels (`runs.lows.lows`). sampling: fields of config.sampling, such as `steps=20`. Raises
-        ConfigError for a bad request.
+        levels. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         trained = self._sampled_by(sampling)

@@ -7,7 +7,7 @@ import pytest
 from encoders_of_tests import folder
 
 from diffjax.data import Batches, Memory, Reading, load
-from diffjax.encoders import ENCODERS, TEXT, Described, Encoder, Words, clip
+from diffjax.encoders import ENCODERS, TEXT, Described, Encoder, Pretrained, Words, clip, clip_pair
 from diffjax.encoders.described import chosen
 from diffjax.encoders.words import split
 
@@ -22,7 +22,12 @@ def encoder(request, tmp_path_factory) -> Encoder:
     entry = ENCODERS[request.param]
     if entry is Words:
         return Words(Words.learn(CAPTIONS))
-    path = folder(tmp_path_factory.mktemp("encoder") / request.param, request.param)
+    path = tmp_path_factory.mktemp("encoder") / request.param
+    if entry is clip_pair:
+        for name, part in {"clip": "text_encoder", "bigg": "text_encoder_2"}.items():
+            folder(path / part, name)
+        return clip_pair(path=str(path), size=64)
+    folder(path, request.param)
     return entry(path=str(path), **({} if entry is clip else {"length": 24}))
 
 
@@ -51,7 +56,9 @@ def test_conditions_are_as_declared(encoder):
 def test_a_text_has_one_encoding_whatever_stands_beside_it(encoder):
     """A prompt would depend on the other prompts of its batch."""
     whole = encoder(CAPTIONS)
-    again = encoder if isinstance(encoder, Words) else dataclasses.replace(encoder, kept={})
+    again = encoder
+    if isinstance(encoder, Pretrained):
+        again = dataclasses.replace(encoder, kept={})
     for name, value in again(CAPTIONS[3:5]).items():
         np.testing.assert_array_equal(value, whole[name][3:5])
 
@@ -105,7 +112,8 @@ def test_captions_travel_with_their_items(encoder, balanced):
     source = Described(dataclasses.replace(MEMORY, label=np.arange(N) % 2, classes=2), encoder)
     reading = Reading(balanced=balanced, conditions=(TEXT,))
     reading.check(source)
-    assert reading.form(source).names == [TEXT] and reading.form(source).texts == (TEXT,)
+    form, names = reading.form(source), [spec.name for spec in encoder.specs]
+    assert form.names == names and form.texts == tuple(names)
     batches = Batches(source.kept(), 5, seed=3, reading=reading)
     for k in range(9):
         batch = batches[k]

@@ -9,9 +9,10 @@ from commands import ended, one_device
 from PIL import Image
 
 import diffjax
-from diffjax import builder, sample, train
+from diffjax import builder, train
 from diffjax.config import ConfigError
 from diffjax.data import KINDS
+from diffjax.runs import output
 
 CONFIG = {
     "seed": 0,
@@ -242,7 +243,7 @@ def test_omitted_conditions_are_those_of_held_out_items(conditional):
 def test_what_cannot_be_asked_for_is_refused_in_a_line(
     conditional, flags, message, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sample, "trajectory", pytest.fail)
+    monkeypatch.setattr(output, "trajectory", pytest.fail)
     assert ended(monkeypatch, "sample", f"--workdir={conditional[1]}", *flags) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
