@@ -261,11 +261,12 @@ def dit(
 ) -> Network:
     """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
-    size: S, B, L or XL, the default of width, depth and heads. conditions: inputs besides x. Tokens
-    enter by joint attention (arXiv:2403.03206), or with the mechanism `cross` after the
-    self-attention of each block (arXiv:2310.00426). norm: layer or rms. mlp: gelu or swiglu. The
-    others are those of `DiT` and `BlockSettings`. dtype: the type of the compute, float32 or
-    bfloat16; parameters, input and output are float32.
+    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. heads:
+    attention heads. conditions: inputs besides x. Tokens enter by joint attention
+    (arXiv:2403.03206), or with the mechanism `cross` after the self-attention of each block
+    (arXiv:2310.00426). modulation: own layers of all blocks, or one shared by them. norm: layer or
+    rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). The others
+    are those of `DiT`. dtype: the type of the compute, float32 or bfloat16.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -285,8 +286,7 @@ def dit(
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
     if width % heads:
         raise ValueError(f"heads={heads}: must divide width={width}")
-    if long_skips:
-        at_least(2, depth=depth)
+    at_least(2 if long_skips else 1, depth=depth)
     module = DiT(
         settings=BlockSettings(width, heads, norm, qk_norm, mlp, modulation),
         depth=depth,
