@@ -19,9 +19,6 @@ from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotations, sincos, unfold
 from diffjax.nets.residuals import NOTHING, Residuals, added
 from diffjax.nets.streams import (
-    MLPS,
-    MODULATIONS,
-    NORMS,
     BlockSettings,
     Glorot,
     Modulation,
@@ -261,12 +258,17 @@ def dit(
 ) -> Network:
     """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
-    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. heads:
-    attention heads. conditions: inputs besides x. Tokens enter by joint attention
-    (arXiv:2403.03206), or with the mechanism `cross` after the self-attention of each block
-    (arXiv:2310.00426). modulation: own layers of all blocks, or one shared by them. norm: layer or
-    rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). The others
-    are those of `DiT`. dtype: the type of the compute, float32 or bfloat16.
+    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. depth:
+    number of blocks. heads: attention heads. patch: side of the squares that become tokens.
+    patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
+    second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
+    mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
+    positions: sincos, added, or rotary. stretch: a divisor of the positions sincos. modulation: own
+    layers of all blocks, or one that is shared by them. norm: layer or rms. qk_norm: RMS norm of
+    queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first
+    half to those of the second (arXiv:2209.12152). remat: what the backward pass recomputes, see
+    `DiT`. learn_variance: return a second output like the first, for the variance of a step. dtype:
+    the type of the compute, float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -276,16 +278,11 @@ def dit(
     """
     one_of(SIZES, size=size)
     one_of(POSITIONS, positions=positions)
-    one_of(MODULATIONS, modulation=modulation)
     positive(stretch=stretch)
-    one_of(NORMS, norm=norm)
-    one_of(MLPS, mlp=mlp)
     one_of(POLICIES, remat=remat)
     asked = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(asked, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
-    if width % heads:
-        raise ValueError(f"heads={heads}: must divide width={width}")
     at_least(2 if long_skips else 1, depth=depth)
     module = DiT(
         settings=BlockSettings(width, heads, norm, qk_norm, mlp, modulation),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
+from diffjax.checks import one_of
 from diffjax.nets.blocks import attended as cross_attention
 from diffjax.nets.conditions.base import Sequence
 from diffjax.nets.kernels.attention import attention
@@ -42,6 +43,13 @@ class BlockSettings:
     qk_norm: bool = False
     mlp: str = "gelu"
     modulation: str = "own"
+
+    def __post_init__(self):
+        one_of(MODULATIONS, modulation=self.modulation)
+        one_of(NORMS, norm=self.norm)
+        one_of(MLPS, mlp=self.mlp)
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads}: must divide width={self.width}")
 
 
 def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]:
