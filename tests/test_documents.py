@@ -157,8 +157,8 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
             settings["network"][depth] = 1
     data = settings["data"]
     shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
-    # Pairs and latents of digits that an earlier command writes.
-    if data["name"].startswith(("array:runs/", "latents:data/digits")):
+    # Pairs, latents and a prior of digits that an earlier command writes.
+    if data["name"].startswith(("array:runs/", "latents:data/digits", "dreambooth")):
         shape = (8, 8, 1)
     kind = "latent" if data["name"].startswith("latents") else "image"
     if shape and (side := data.get("crop") or data.get("size")):

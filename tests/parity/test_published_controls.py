@@ -36,7 +36,7 @@ def test_controls_of_files_stand_beside_a_published_network(folders):
     trained = diffjax.load(folders / "sd", adapters={**chosen, folders / "ip.safetensors": 0.3})
     form = trained.experiment.form
     assert [(s.name, s.kind, s.size) for s in form.conditions] == [
-        ("tokens", "tokens", TEXT),
+        ("text", "tokens", TEXT),
         ("sd_control", "map", 192),
         ("full", "map", 192),
         ("ip", "vector", CLIP),
@@ -46,7 +46,7 @@ def test_controls_of_files_stand_beside_a_published_network(folders):
         for name, weight in (("sd_control", 0.8), ("full", 0.5), ("ip.safetensors", 0.3))
     )
     Image.new("RGB", (SIDE, SIDE), (255, 0, 51)).save(folders / "red.png")
-    cond = {"tokens": np.ones((TOKENS, TEXT), np.float32), "ip": np.ones(CLIP, np.float32)}
+    cond = {"text": np.ones((TOKENS, TEXT), np.float32), "ip": np.ones(CLIP, np.float32)}
     cond |= {name: str(folders / "red.png") for name in ("sd_control", "full")}
     job = trained.job(cond=cond, steps=2)
     pixels = job.cond["sd_control"][0, 3, 5].reshape(8, 8, 3)
