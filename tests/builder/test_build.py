@@ -50,7 +50,7 @@ def as_published(name: str, **network) -> Experiment:
     if "perceptual" in config["loss"]:  # its weights would be downloaded
         config["loss"]["perceptual"] = "edges"
     prepared = name.startswith(("cifar", "imagenet"))
-    side = 32 // config["data"].get("reduced", {}).get("factor", 1)
+    side = 32 // (config["data"].get("reduced") or {}).get("factor", 1)
     form = labelled("image", (side, side, 3), 10 * config["data"]["labels"]) if prepared else None
     form = labelled("latent", (4, 4, 2), 10) if "codec" in config["data"] else form
     form = labelled("image", (8, 8, 1), 10) if config["data"]["name"] == "dreambooth" else form

@@ -53,6 +53,7 @@ def test_the_base_stays_bit_for_bit_what_it_was(base, run):
     assert all("adapter" in path or "count" in path for path in state if "'network'" in path)
 
 
+@pytest.mark.thorough
 def test_controls_stand_beside_other_networks(base, run, tmp_path):
     """A control would act alone, with another weight, or in other rows than asked."""
     beside = diffjax.load(base, adapters={run: 1.0}, ema="raw")

@@ -32,6 +32,7 @@ def asked(place, out, *more):
     return (*flags, "--label=0,1,2,3,4,5,6,7,8", "--batch-size=9", *more)
 
 
+@pytest.mark.thorough
 def test_the_prior_resumes_with_the_same_bytes(place, tmp_path, monkeypatch, capsys):
     """An interrupted command would draw other samples."""
     assert ended(monkeypatch, "tools.prior", *asked(place, tmp_path / "a")) == 0
