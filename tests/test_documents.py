@@ -27,11 +27,12 @@ from documents import (
 )
 
 from diffjax import builder, cli, config
-from diffjax.data.form import labelled
+from diffjax.data.form import Form, labelled
 from diffjax.draws import DRAWS
 from diffjax.evaluation import OF_SAMPLES
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
+from diffjax.specs import Spec
 from diffjax.weights import WEIGHTS
 
 DOCUMENTS = documents()
@@ -126,8 +127,9 @@ def understood(words: list[str], block: Block, capsys, builds: bool = True) -> N
     line = f"line {block.line}: {' '.join(words)}"
     if found := command(words):
         given = parsed(*found, line, capsys)
-        if builds and getattr(given, "overrides", None) is not None and hasattr(given, "config"):
-            built(given.config, tuple(given.overrides))
+        name, overrides = getattr(given, "config", None), getattr(given, "overrides", None)
+        if builds and name and overrides is not None and not str(name).startswith("runs/"):
+            built(name, tuple(overrides))
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert {w for w in words[1:] if "=" not in w} <= set(targets), line
@@ -163,7 +165,11 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
     kind = "latent" if data["name"].startswith("latents") else "image"
     if shape and (side := data.get("crop") or data.get("size")):
         shape = (side, side, data.get("channels", 3))
-    builder.experiment(settings, shape and labelled(kind, shape, 1000 * bool(data.get("labels"))))
+    form = shape and labelled(kind, shape, 1000 * bool(data.get("labels")))
+    if data.get("vocabulary"):  # a run with words that an earlier command writes
+        words = Spec("text", "words", 2)
+        form = Form("image", (32, 32, 3), (words,), "uint8", texts=("text",), vocabulary=("a", "b"))
+    builder.experiment(settings, form)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)
