@@ -22,7 +22,7 @@ class Low:
     """The smaller items that samples enlarge in turn, with the noise levels that they take in turn.
 
     items: stored items (K, *shape) of `form`, which may be larger than those of training. enlarged:
-    how the conditions are made of them. tau: noise levels, of the range of training. The noise of
+    how the conditions follow from them. tau: noise levels, of the range of training. The noise of
     sample k is a function of its seed, of k and of the sides of the small items.
 
     >>> from diffjax.data.form import labelled

@@ -14,7 +14,6 @@ from diffjax.published import diffusers, schedulers
 from diffjax.published.diffusers import DDPM, FEATURES, check_kinds
 from diffjax.published.family import Converted
 from diffjax.published.tables import Table, converted, layer, norm
-from diffjax.published.walk import Step
 from diffjax.specs import Spec
 
 MARKS = (
@@ -221,7 +220,10 @@ def fits(have: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
 
 def table(network: Mapping[str, Any], size: int) -> Table:
     """Return the table for a network with these settings, and latents of side `size`."""
-    attention = lambda step, theirs: transformer(step, theirs, network["transformer"][step.level])
+    ours = lambda step: step.attention.replace("SelfAttention", "Transformer")
+    attention = lambda step, theirs: transformer(
+        f"{ours(step)}/", f"{theirs}.", network["transformer"][step.level]
+    )
     entries = diffusers.table(network, size, attention)
     if POOLED in network["conditions"]:
         entries |= layer(f"Embedding_0/vector_{POOLED}", "add_embedding.linear_1")
@@ -229,21 +231,23 @@ def table(network: Mapping[str, Any], size: int) -> Table:
     return entries
 
 
-def transformer(step: Step, theirs: str, depth: int) -> Table:
-    """Return the table of a `Transformer2DModel`, whose layers may be convolutions of side 1."""
-    ours = step.attention.replace("SelfAttention", "Transformer")
-    entries = norm(f"{ours}/GroupNorm_0", f"{theirs}.norm")
-    entries |= layer(f"{ours}/in", f"{theirs}.proj_in")
-    entries |= layer(f"{ours}/out", f"{theirs}.proj_out")
+def transformer(ours: str, theirs: str, depth: int) -> Table:
+    """Return the table of a `Transformer2DModel`, whose layers may be convolutions of side 1.
+
+    ours, theirs: what stands before the names, with `/` and with `.`.
+    """
+    entries = norm(f"{ours}GroupNorm_0", f"{theirs}norm")
+    entries |= layer(f"{ours}in", f"{theirs}proj_in")
+    entries |= layer(f"{ours}out", f"{theirs}proj_out")
     for i in range(depth):
-        block = f"{theirs}.transformer_blocks.{i}"
+        block = f"{theirs}transformer_blocks.{i}"
         for k, part in enumerate(("self", "cross", "mlp"), 1):
-            entries |= norm(f"{ours}/{part}_norm_{i}", f"{block}.norm{k}")
+            entries |= norm(f"{ours}{part}_norm_{i}", f"{block}.norm{k}")
         for k, part in enumerate(("self", "cross"), 1):
             for each in "qkv":
                 name = f"{block}.attn{k}.to_{each}"
-                entries |= layer(f"{ours}/{part}_{i}/{each}", name, bias=None)
-            entries |= layer(f"{ours}/{part}_{i}/out", f"{block}.attn{k}.to_out.0")
-        entries |= layer(f"{ours}/mlp_in_{i}", f"{block}.ff.net.0.proj")
-        entries |= layer(f"{ours}/mlp_out_{i}", f"{block}.ff.net.2")
+                entries |= layer(f"{ours}{part}_{i}/{each}", name, bias=None)
+            entries |= layer(f"{ours}{part}_{i}/out", f"{block}.attn{k}.to_out.0")
+        entries |= layer(f"{ours}mlp_in_{i}", f"{block}.ff.net.0.proj")
+        entries |= layer(f"{ours}mlp_out_{i}", f"{block}.ff.net.2")
     return entries

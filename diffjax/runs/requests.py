@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax import builder, checks
-from diffjax.config import ConfigError, nearest
+from diffjax.config import ConfigError, nearest, parse
 from diffjax.data import conditions
 from diffjax.data.form import Form
 from diffjax.generation.program import INDICES
@@ -158,12 +158,13 @@ def encoded(experiment: Experiment, texts: Sequence[str], flag: str) -> dict[str
 def without_text(experiment: Experiment) -> dict[str, np.ndarray]:
     """Return the conditions of the empty text, (1, ...) by name, {} where they are missing.
 
-    Networks that were trained with missing conditions in place of a text have learned a null;
-    published ones were trained with the empty text instead, from which guidance leads away.
+    Networks that were trained with missing conditions in place of a text have learned a null, and
+    need no encoder for it; published ones were trained with the empty text instead, from which
+    guidance leads away.
     """
-    conds = experiment.encoder([""])
-    there = lambda a: (a >= 0).any() if a.dtype.kind == "i" else not np.isnan(a).all()
-    return conds if any(there(value) for value in conds.values()) else {}
+    if parse(experiment.reading.encoder).get("empty", "missing") == "missing":
+        return {}
+    return experiment.encoder([""])
 
 
 def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[int]:

@@ -38,7 +38,7 @@ def source(**settings):
 
 
 def test_a_smaller_item_is_the_average_of_its_blocks_in_grey_levels():
-    """The first network of a cascade would learn other images than the others are told."""
+    """The first network of a cascade would learn other images than the later ones receive."""
     whole = digits("test").x[:5].astype(float).reshape(5, 4, 2, 4, 2, 1).mean((2, 4))
     reduced = source(reduced=Reduced(2))[np.arange(5)]["x"]
     assert reduced.dtype == np.uint8

@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cross_names import transformer, unet
 from make_cross import C_NOISE, CHANNELS, HEADS, SIZE, TEXT, UNET, WIDTH, inputs
 from make_dit import drawn
 
 from diffjax import nets
 from diffjax.nets.blocks import Style, Transformer
 from diffjax.nets.conditions import Tokens
-from diffjax.published import pixart
+from diffjax.published import pixart, stable
 from diffjax.published.tables import converted
 
 STORED = dict(np.load(Path(__file__).with_name("cross.npz")))
@@ -59,7 +58,7 @@ def output(network, params, tokens, x, name="tokens"):
 
 def test_the_transformer_is_the_published_one():
     """Weights of Stable Diffusion could not be used, or the padding of a caption would be read."""
-    params = converted(transformer(2), tensors("transformer"))
+    params = converted(stable.transformer("", "", 2), tensors("transformer"))
     x, tokens, there = described(WIDTH)
     module = Transformer(2, HEADS, Style(groups=UNET["norm_num_groups"]))
     context = jnp.where(there[..., None], tokens, 0), there
@@ -70,7 +69,7 @@ def test_the_transformer_is_the_published_one():
 def test_the_unet_is_the_published_one():
     """The transformers would be at other places, or have other heads."""
     network = nets.unet(**SD, conditions=(Tokens(TEXT, layers=0, null=False),))
-    params = converted(unet(SD, SIZE), tensors("unet"))
+    params = converted(stable.table({**SD, "conditions": {}}, SIZE), tensors("unet"))
     x, tokens, _ = described()
     assert error(output(network, params, tokens, x), "unet") < 1e-5
 
