@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from diffjax import checks
 from diffjax.arrays import BATCH, Cond, Params
+from diffjax.nets.batches import batch_split, parts_of
 
 
 @runtime_checkable
@@ -156,19 +157,15 @@ def splitting(size: int) -> AbstractContextManager[Any]:
     device computes the features of its part of the weights, and an all-to-all hands each device
     the features of its samples. Neither those weights nor their gradients are sent.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if not {*BATCH} <= {*mesh.auto_axes} or mesh.size == 1:
+    if (counts := parts_of(size)) is None:
         return nullcontext()
-    replicas, parts = (mesh.shape[name] for name in BATCH)
-    if size % (replicas * parts):
-        return nullcontext()
+    replicas, parts = counts
     constrain = jax.lax.with_sharding_constraint
 
     def split(a: Any) -> Any:
         if getattr(a, "ndim", 0) == 0 or len(a) != size:  # modules may also return functions
             return a
-        free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
-        return constrain(a, PartitionSpec(BATCH, *free))
+        return batch_split(a)
 
     def few(module: Any, args: Any) -> bool:
         """Return whether vectors (B, C) that share weights (C, F) are smaller than the weights."""

@@ -12,6 +12,8 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from diffjax.arrays import BATCH
+from diffjax.nets.batches import batch_split
 from diffjax.nets.kernels import winograd
 from diffjax.nets.kernels.convolution import convolution, upsampled
 from diffjax.nets.resample import upsample
@@ -311,6 +313,23 @@ def test_winograd_leaves_a_split_batch_where_it_is():
     text = compiled.compile().as_text()
     assert "convolution(" not in text
     assert not re.search("all-gather|all-to-all|collective-permute", text)
+
+
+def test_the_gradient_of_a_split_kernel_after_upsampling_gathers_no_batch(monkeypatch):
+    """The compiler would split the repeated x like the kernel, and gather its cotangent (GPUs)."""
+    monkeypatch.setattr("diffjax.nets.kernels.convolution._many", lambda *_: True)
+    mesh = jax.make_mesh((1, 4), BATCH, (AxisType.Auto,) * 2, devices=jax.devices()[:4])
+    at = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+    split, rows = at(None, None, "data"), at(BATCH)
+    given = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((3, 3, 8, 8), (64, 8, 8, 8))]
+    loss = lambda kernel, x: (batch_split(upsampled(jnp.sin(x), kernel)) ** 2).sum()
+    with jax.set_mesh(mesh):
+        grad = jax.jit(jax.grad(loss), in_shardings=(split, rows), out_shardings=split)
+        text = grad.lower(*given).compile().as_text()
+    gathered = re.findall(r"= \(?\w+\[([\d,]+)\][^=]*? all-gather(?:-start)?\(", text)
+    sizes = [np.prod([*map(int, shape.split(","))]) for shape in gathered]
+    assert sizes and max(sizes) == 3 * 3 * 8 * 8  # the kernel's
+    assert "all-to-all" not in text
 
 
 def repeated(x, kernel):

@@ -23,6 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from diffjax.nets.batches import batch_split
 from diffjax.nets.kernels import winograd
 from diffjax.nets.resample import upsample
 
@@ -99,7 +100,8 @@ def upsampled(
 
 
 def _repeated(x: Array, kernel: Array) -> Array:
-    return convolution(upsample(x), kernel, (1,) * (x.ndim - 2), "SAME")
+    wide = batch_split(upsample(x))  # also where the gradient of a split kernel repeats x again
+    return convolution(wide, kernel, (1,) * (x.ndim - 2), "SAME")
 
 
 def _lax(
