@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from diffjax.config import ConfigError
 from diffjax.data import conditions
 from diffjax.data.form import Form
-from diffjax.data.images import pixels, to_uint8
+from diffjax.data.images import Unreadable, decode, to_uint8
+from diffjax.data.pictures import Pictures
 from diffjax.data.source import Memory
 from diffjax.specs import Spec
 
@@ -85,24 +86,13 @@ class Stored:
         return [((lambda x=self._items.x[i]: opened(x)), int(label[i])) for i in index]
 
 
-class Unreadable(ValueError):
-    """An image that cannot be decoded; the message states the reason."""
+class _Read(NamedTuple):
+    """An image that was read: its pixels, its label, its index, and its (width, height) before."""
 
-
-def decode(
-    open_image: Callable[[], Image.Image], size: int, channels: int
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the pixels of an image as `pixels` does, and the original (width, height).
-
-    Raises Unreadable, whatever is wrong with the image.
-    """
-    try:
-        with open_image() as image:
-            original = image.size
-            return pixels(image, size, channels), original
-    except Exception as error:  # Pillow raises struct.error, TypeError, KeyError and many more
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unreadable(reason[:200]) from error
+    x: np.ndarray
+    label: int
+    index: int
+    whole: tuple[int, int]
 
 
 class Decoded:
@@ -111,8 +101,9 @@ class Decoded:
     files: the encoded images. size: height and width to resize and crop to, or 0 where all images
     have one shape. channels: 1 (grey) or 3 (RGB). unreadable: the largest number of unreadable
     images; each is reported by name and replaced by the next readable image. cond: conditions of
-    all images besides the label, by name, (N, ...). Raises ValueError for a setting out of range;
-    reading raises ConfigError for one unreadable image too many, and for an image of another shape.
+    all images besides the label, by name, (N, ...). beside: pictures of all images, which become
+    conditions on their grid. Raises ValueError for a setting out of range; reading raises
+    ConfigError for one unreadable image too many, and for an image of another shape.
     """
 
     dtype = np.dtype(np.uint8)
@@ -124,6 +115,7 @@ class Decoded:
         channels: int = 3,
         unreadable: int = 0,
         cond: Mapping[str, np.ndarray] | None = None,
+        beside: Sequence[Pictures] = (),
     ):
         if size < 0:
             raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
@@ -134,10 +126,11 @@ class Decoded:
         self.files, self._size, self._channels = files, size, channels
         self._allowed, self._bad, self._lock = unreadable, set(), threading.Lock()
         self.classes = len(files.names)
-        self.shape = (size, size, channels) if size else self._at(0)[0].shape
-        self._cond = dict(cond or {})
+        self.shape = (size, size, channels) if size else self._at(0).x.shape
+        self._cond, self._beside = dict(cond or {}), beside
         label = (Spec("label", "label", self.classes),) if self.classes else ()
-        others = (conditions.describe(name, value) for name, value in self._cond.items())
+        others = [conditions.describe(name, value) for name, value in self._cond.items()]
+        others += [Spec(maps.name, "map", maps.channels) for maps in beside]
         numbers = [str(i) for i in range(self.classes)]  # class names that carry no information
         self.form = Form(
             kind="image",
@@ -154,18 +147,20 @@ class Decoded:
         x = np.empty((len(index), *self.shape), np.uint8)
         label = np.empty(len(index), np.int32)
         there = index.copy()  # the items actually read, whose conditions are returned
+        grids = [[] for _ in self._beside]
         for k, (open_image, kind) in enumerate(self.files.read(index.tolist())):
             i = int(index[k])
-            image = self._decode(i, open_image)
-            if image is None:
-                image, kind, there[k] = self._at(i + 1)
-            if image.shape != self.shape:
+            image = self._decode(i, open_image, kind) or self._at(i + 1)
+            if image.x.shape != self.shape:
                 raise ConfigError(
-                    f"{self.files.name(i)}: is {_by(image.shape)}, and the first image is "
+                    f"{self.files.name(i)}: is {_by(image.x.shape)}, and the first image is "
                     f"{_by(self.shape)}; config.data.size resizes and crops all images"
                 )
-            x[k], label[k] = image, kind
+            x[k], label[k], there[k] = image.x, image.label, image.index
+            for rows, pictures in zip(grids, self._beside, strict=True):
+                rows.append(pictures.at(image.index, self._size, self.shape, image.whole))
         others = {name: value[there] for name, value in self._cond.items()}
+        others |= {p.name: np.stack(rows) for p, rows in zip(self._beside, grids, strict=True)}
         return {"x": x, **({"label": label} if self.classes else {}), **others}
 
     def labels(self) -> np.ndarray:
@@ -184,24 +179,24 @@ class Decoded:
             i = (i + 1) % len(self)
         return i
 
-    def _at(self, start: int) -> tuple[np.ndarray, int, int]:
-        """Return the first readable image from item `start` onwards, its label and its index.
+    def _at(self, start: int) -> _Read:
+        """Return the first readable image from item `start` onwards.
 
         The search wraps around. Raises ConfigError where no image is readable.
         """
         for i in (*range(start, len(self)), *range(start)):
             [(open_image, kind)] = self.files.read([i])
-            image = self._decode(i, open_image)
-            if image is not None:
-                return image, kind, i
+            if image := self._decode(i, open_image, kind):
+                return image
         raise ConfigError(f"{self.files.name(0)}: neither this image nor any other is readable")
 
-    def _decode(self, i: int, open_image: Callable[[], Image.Image]) -> np.ndarray | None:
+    def _decode(self, i: int, open_image: Callable[[], Image.Image], label: int) -> _Read | None:
         try:
-            return decode(open_image, self._size, self._channels)[0]
+            x, whole = decode(open_image, self._size, self._channels)
         except Unreadable as error:
             self._note(i, str(error))
             return None
+        return _Read(x, label, i, whole)
 
     def _note(self, i: int, reason: str) -> None:
         with self._lock:

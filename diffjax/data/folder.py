@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import numpy as np
 from diffjax.data import metadata
 from diffjax.data.decoded import Decoded
 from diffjax.data.layout import Layout, layout
+from diffjax.data.pictures import Pictures
 from diffjax.data.source import check_split, part, tell_untaught
 from diffjax.data.walk import Walk, endings, shown, tell, walk
 
@@ -62,6 +65,7 @@ def folder(
     unreadable: int = 0,
     columns: tuple[str, ...] = (),
     captions: tuple[str, ...] = (),
+    pictures: tuple[str, ...] = (),
 ) -> Decoded:
     """Read the images under `path`, whose folders in alphabetical order are the classes.
 
@@ -74,28 +78,36 @@ def folder(
     A metadata.jsonl or metadata.csv beside the images, with a column `file_name`, replaces the
     folders as classes: its column `label`, a name or a number, is the class, its numeric columns in
     their order are the condition `vector`, and its columns `text` and `caption` hold the captions,
-    a text or a list of texts for each image.
+    a text or a list of texts for each image. Columns that are listed in `pictures` hold the path,
+    relative to the file, of a picture for each image, such as its edges: a condition of the kind
+    map and the name of the column, in [0, 1], with one channel where the first picture is grey.
 
     size: height and width, for images of several sizes; the shorter side is resized to it and the
     centre is kept. channels: 1 (grey) or 3 (RGB). holdout: the share of held-out images, in [0, 1).
     unreadable: the largest number of unreadable files before the run stops; each is reported by
     name. columns: the numeric columns to use, by default all. captions: the columns of captions, in
     place of those names; the first caption of the first column is preferred. Raises ValueError for
-    a folder without images, and for folders that could be either splits or classes.
+    a folder without images, for folders that could be either splits or classes, and for a picture
+    that does not exist.
     """
     check_split(split, "a folder")
+    given = {"columns": columns, "captions": captions, "pictures": pictures}
     walked, root = _walked(path), Path(path).expanduser()
     places = layout(walked, described=metadata.locate(root) is not None)
-    base, inside = places.part(walked, split)
     tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
+    aside = {root / f for t in tables.values() for name in pictures for f in _named(t, name)}
+    walked = replace(walked, inside=tuple(p for p in walked.inside if root / p not in aside))
+    base, inside = places.part(walked, split)
     if split == "train":
-        _tell(walked, places, [*tables.values()], captions)
+        _tell(walked, places, [*tables.values()], (*(captions or CAPTIONS), *pictures))
     texts: list[list[str]] = []
+    beside: list[tuple[str, list[Path]]] = []
     if base in tables:
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
         texts = _captions(tables[base], inside, captions)
-    elif columns or captions:
-        name, value = ("columns", columns) if columns else ("captions", captions)
+        beside = [(name, _paths(tables[base], inside, name)) for name in pictures]
+    elif asked := {k: v for k, v in given.items() if v}:
+        [(name, value), *_] = asked.items()
         raise ValueError(f"{name}={value}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
         names, label, cond = *_class_of_each(base, inside, *places.part(walked, "train")), {}
@@ -108,7 +120,8 @@ def folder(
     if split == "train":
         tell_untaught(shown(root), [label[i] for i in chosen] if names else [], names)
     cond = {name: value[chosen] for name, value in cond.items()}
-    return Decoded(files, size, channels, unreadable, cond)
+    maps = [Pictures(name, [paths[i] for i in chosen]) for name, paths in beside]
+    return Decoded(files, size, channels, unreadable, cond, maps)
 
 
 def _walked(path: str) -> Walk:
@@ -127,11 +140,10 @@ def _walked(path: str) -> Walk:
 
 
 def _tell(
-    walked: Walk, places: Layout, tables: Sequence[metadata.Table], captions: Sequence[str]
+    walked: Walk, places: Layout, tables: Sequence[metadata.Table], read: Sequence[str]
 ) -> None:
     """Print what was skipped, and a hint where the only class folder contains folders."""
     used = [table.path.name for table in tables]
-    read = captions or CAPTIONS
     skipped = ((t, [*t.others, *(name for name in t.texts if name not in read)]) for t in tables)
     texts = {name: table.path.name for table, names in skipped for name in names}
     columns = [
@@ -193,7 +205,8 @@ def _described(
     if gone := [name for name in table.rows if name not in here]:
         raise ValueError(f"{table.path}: {gone[0]}: no such image in the folder")
     if lacking := [name for name in sorted(here) if name not in table.rows]:
-        raise ValueError(f"{table.path}: has no row for {lacking[0]}; each image needs one")
+        hint = _hint(table, lacking[0])
+        raise ValueError(f"{table.path}: has no row for {lacking[0]}; each image needs one{hint}")
     if unknown := [name for name in columns if name not in common]:
         numeric = ", ".join(common) or "none"
         raise ValueError(f"columns={unknown[0]}: no such column of numbers; known: {numeric}")
@@ -219,3 +232,35 @@ def _captions(
     names = columns or [name for name in CAPTIONS if name in table.texts]
     rows = [table.rows[path.as_posix()] for path in inside]
     return [[text for name in names for text in table.texts[name][row]] for row in rows]
+
+
+def _named(table: metadata.Table, column: str) -> list[Path]:
+    """Return the files that a column of texts names; raise ValueError for no such column."""
+    if column not in table.texts:
+        known = ", ".join(table.texts) or "none"
+        raise ValueError(f"pictures={column}: {table.path} has no such texts; known: {known}")
+    paths = (os.path.normpath(name) for names in table.texts[column] for name in names)
+    return [table.path.parent / path for path in paths]
+
+
+def _hint(table: metadata.Table, name: str) -> str:
+    """Return what to do about a file without a row, where a column names it."""
+    file = table.path.parent / name
+    column = next((column for column in table.texts if file in _named(table, column)), None)
+    return f"; the column {column} names it: pictures=('{column}',)" if column else ""
+
+
+def _paths(table: metadata.Table, inside: Sequence[PurePath], column: str) -> list[Path]:
+    """Return the pictures of images that a column names.
+
+    Raises ValueError for a column without one path for each image, and for a missing file.
+    """
+    paths = []
+    for image in inside:
+        names = table.texts[column][table.rows[image.as_posix()]]
+        if len(names) != 1:
+            raise ValueError(f"{table.path}: {image}: {column}: needs one path, has {len(names)}")
+        paths.append(table.path.parent / names[0])
+        if not paths[-1].is_file():
+            raise ValueError(f"{table.path}: {image}: {column}: {shown(paths[-1])}: no such file")
+    return paths

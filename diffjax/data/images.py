@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -60,6 +61,26 @@ def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
     if size and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+class Unreadable(ValueError):
+    """An image that cannot be decoded; the message states the reason."""
+
+
+def decode(
+    open_image: Callable[[], Image.Image], size: int, channels: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the pixels of an image as `pixels` does, and the original (width, height).
+
+    Raises Unreadable, whatever is wrong with the image.
+    """
+    try:
+        with open_image() as image:
+            original = image.size
+            return pixels(image, size, channels), original
+    except Exception as error:  # Pillow raises struct.error, TypeError, KeyError and many more
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Unreadable(reason[:200]) from error
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -20,8 +20,9 @@ from typing import Any, cast
 import numpy as np
 
 from diffjax.data import duplicates
-from diffjax.data.decoded import Files, Unreadable, decode
+from diffjax.data.decoded import Files
 from diffjax.data.duplicates import Removed
+from diffjax.data.images import Unreadable, decode
 from diffjax.data.source import SPLITS
 from diffjax.data.tfds import CAPTIONS
 from diffjax.files import write_arrays

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data.array import column
-from diffjax.data.decoded import decode
 from diffjax.data.form import Form
+from diffjax.data.images import decode
 from diffjax.data.walk import endings, shown, tell, walk
 from diffjax.evaluation.samples import Samples
 from diffjax.files import read_arrays, reason

@@ -11,9 +11,9 @@ import numpy as np
 
 from diffjax import builder
 from diffjax.config import ConfigError
-from diffjax.data.decoded import decode
 from diffjax.data.enlarged import Enlarged
 from diffjax.data.form import Form
+from diffjax.data.images import decode
 from diffjax.data.pipeline import centred
 from diffjax.data.walk import endings, walk
 from diffjax.denoiser import Denoiser

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax.data.decoded import Unreadable, decode
-from diffjax.data.images import pixels
+from diffjax.data.images import Unreadable, decode, pixels
 
 SIDE = 4
 KEY = 1
