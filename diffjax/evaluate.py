@@ -209,11 +209,15 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
 
 
 class Scored(NamedTuple):
-    """Samples to evaluate: their number and classes (0 without labels), and sets with protocols."""
+    """Samples to evaluate: their number and classes (0 without labels), and sets with protocols.
+
+    described: whether they have the conditions of held-out items.
+    """
 
     num: int
     classes: int
     sets: Iterable[tuple[dict[str, Any], Samples]]
+    described: bool = False
 
 
 def results(
@@ -231,7 +235,7 @@ def results(
     source, reading = builder.construct_data(spec, "--data" if asked.data else "config.data")
     form = dataclasses.replace(source("train").form, shape=reading.shape(source("train")))
     extractor = builder.construct_features(asked.features or form.items.features, "--features")
-    scored = elsewhere(asked, form) if asked.samples else ours(asked, planned, form)
+    scored = elsewhere(asked, form) if asked.samples else ours(asked, planned, form, source)
     if not asked.metrics and not (form.classes and scored.classes and judged(form)):
         metrics = {name: metric for name, metric in metrics.items() if name != "classifier"}
     check_counts(asked, metrics, scored, source, form)
@@ -271,12 +275,15 @@ def check_counts(
         held_out=test,
         classes=form.classes if scored.classes else 0,
         asked=scored.classes,
+        described=scored.described,
     )
     for name, metric in metrics.items():
         builder.refuse(f"--metrics={name}")(enough)(metric, counts)
 
 
-def ours(asked: argparse.Namespace, planned: list[Cascade], form: Form) -> Scored:
+def ours(
+    asked: argparse.Namespace, planned: list[Cascade], form: Form, source: Callable[[str], Source]
+) -> Scored:
     """Return the samples of all jobs in turn, to compare with data of this form."""
     from diffjax.evaluation import Samples
 
@@ -290,10 +297,24 @@ def ours(asked: argparse.Namespace, planned: list[Cascade], form: Form) -> Score
     def sampled(job: Cascade) -> tuple[dict[str, Any], Samples]:
         print(job)
         generated = job.samples(num, asked.workdir / FOLDER / job.key)
-        return job.protocol(generated), Samples(generated.x, generated.label)
+        return job.protocol(generated), Samples(generated.x, generated.label, of)
 
+    of = None if asked.data else held_out(planned[0].cond, num, len(source("test")), asked.real)
     labels = planned[0].cond.get("label", ())  # samples take them in turn
-    return Scored(num, min(num, len({*map(int, labels)})), map(sampled, planned))
+    classes = min(num, len({*map(int, labels)}))
+    return Scored(num, classes, map(sampled, planned), of is not None)
+
+
+def held_out(cond: Mapping[str, Any], num: int, size: int, most: int) -> Any:
+    """Return the held-out items (num,) whose conditions samples have by default, None without any.
+
+    cond: conditions in rows, which samples take in turn: those of the first held-out items, unless
+    the label is the only one. size, most: the number of held-out items, and of those in metrics.
+    """
+    import numpy as np
+
+    rows = [len(values) for name, values in cond.items() if name != "label"]
+    return np.arange(num) % rows[0] if rows and rows[0] <= size <= most else None
 
 
 def jobs(asked: argparse.Namespace) -> list[Cascade]:

@@ -18,13 +18,14 @@ from diffjax.evaluation.images import Subject
 from diffjax.evaluation.kernels import cmmd, kid
 from diffjax.evaluation.likelihood import bpd, vlb
 from diffjax.evaluation.neighbours import density_coverage, precision_recall
+from diffjax.evaluation.retrieval import retrieval
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.evaluation.scores import classifier, clip_score, inception_score
 
 OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
-    clip_score,
+    *(clip_score, retrieval),
 )
 OF_NETWORK = catalogue(bpd, vlb)
 

@@ -24,6 +24,7 @@ class Counts(NamedTuple):
     """The numbers of samples, training and held-out items that a metric receives, and of classes.
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
+    described: whether samples have the conditions of held-out items.
     """
 
     samples: int
@@ -31,6 +32,7 @@ class Counts(NamedTuple):
     held_out: int
     classes: int = 0
     asked: int = 0
+    described: bool = False
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:

@@ -26,6 +26,8 @@ GIVEN = {"logits": "classifier, inception", "spatial": "inception", "captions": 
 class Samples(NamedTuple):
     """Samples x (N, ...), uint8 for images, with the labels (N,) they were sampled for, or None.
 
+    asked: the indices (N,) of the held-out items whose conditions the samples had, or None.
+
     >>> samples = Samples(x=np.zeros((8, 2), np.float32), label=None)
     >>> samples.x.shape
     (8, 2)
@@ -33,6 +35,7 @@ class Samples(NamedTuple):
 
     x: np.ndarray
     label: np.ndarray | None
+    asked: np.ndarray | None = None
 
 
 class Real:

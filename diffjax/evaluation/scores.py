@@ -96,12 +96,16 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     return measured | {"test_accuracy": accuracy, "classifier": judge.about}
 
 
+NO_CAPTIONS = (
+    "clip_score: captions: needs a text file with one line per class or sample, unless samples "
+    "have the captions of held-out items"
+)
+
+
 def _captions_in(captions: str = "", **_: Any) -> list[str]:
-    """Read the lines of a file of captions; raise ValueError where it cannot be read."""
+    """Read the lines of a file of captions, if any; raise ValueError where it cannot be read."""
     if not captions:
-        raise ValueError(
-            "clip_score: captions: needs a text file with one line per class or sample"
-        )
+        return []
     try:
         return Path(captions).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as error:
@@ -111,6 +115,10 @@ def _captions_in(captions: str = "", **_: Any) -> list[str]:
 
 def _captioned(counts: Counts, captions: str = "", **_: Any) -> None:
     """Raise ValueError for captions that are neither of the samples nor of their classes."""
+    if not captions:
+        if not counts.described:
+            raise ValueError(NO_CAPTIONS)
+        return
     _match(captions, _captions_in(captions), counts.samples, counts.classes)
 
 
@@ -129,8 +137,9 @@ def clip_score(
     """Compute the CLIP score of samples and captions: scale max(cos, 0) of their features.
 
     The scale is 2.5 in the paper (arXiv:2104.08718) and 100 in most published numbers. captions: a
-    text file with one line per class or per sample. Raises ValueError for an extractor without
-    captions, and for another number of lines.
+    text file with one line per class or per sample, by default the captions of the held-out items
+    that samples were drawn for. Raises ValueError for an extractor without captions, for another
+    number of lines, and for samples without captions.
 
     >>> import functools
     >>> from diffjax import data
@@ -151,7 +160,12 @@ def clip_score(
 
 
 def _lines(path: str, real: Real, samples: Samples) -> list[str]:
-    """Read the captions of samples or of their classes; raise ValueError for another number."""
+    """Return the captions of samples or of their classes; raise ValueError for another number."""
+    if not path:
+        own = [] if samples.asked is None else real.test.captions(samples.asked)
+        if not own or not all(own):
+            raise ValueError(NO_CAPTIONS)
+        return [texts[0] for texts in own]
     lines = _captions_in(path)
     _match(path, lines, len(samples.x), 0 if samples.label is None else real.classes)
     return lines

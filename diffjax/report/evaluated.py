@@ -44,11 +44,13 @@ COLUMNS = {
     "held-out": "memorization.held_out",
     "ratio to held-out": "memorization.ratio",
     "authentic": "memorization.authenticity",
+    "rank": "retrieval.median",
+    "of": "retrieval.of",
 }
 """The place of a value in a result by heading; of any other metric it is the first number."""
 BESIDE = (
     *("floor", "ratio", "of real", "precision", "recall", "density", "coverage"),
-    *("nearest train", "held-out", "ratio to held-out", "authentic"),
+    *("nearest train", "held-out", "ratio to held-out", "authentic", "of"),
 )
 """Columns that complement other columns; of these, only precision is drawn, against recall."""
 REAL = {"Frechet": "floor", "class agrees": "of real"}

@@ -1,5 +1,7 @@
 """Every metric of the catalogue on real samples: settings, refusals, and its line in the list."""
 
+import copy
+import dataclasses
 import functools
 import inspect
 import json
@@ -62,6 +64,7 @@ def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples, tmp
     quick = {"resamples": 3, "subsets": 3, "pairs": 3, "captions": str(lines)}
     taken = inspect.signature(OF_SAMPLES[name]).parameters
     metric = functools.partial(OF_SAMPLES[name], **{k: quick[k] for k in quick if k in taken})
+    samples = samples._replace(asked=np.arange(len(samples.x)) % len(real.test.x))
     found = metric(real, samples)
     assert found == metric(real, samples)
     assert json.loads(json.dumps(found)) == found
@@ -116,6 +119,13 @@ def test_captions_belong_to_classes_or_to_samples(real, samples, tmp_path):
     ]:
         with pytest.raises(ValueError, match=part):
             score(samples, captions)
+    texts = [(words[k], "another") for k in real.test.labels()]
+    described = copy.copy(real)
+    described.test = dataclasses.replace(real.test, texts=texts)
+    asked = np.resize(np.arange(len(texts)), len(samples.x))
+    file.write_text("\n".join(words[k] for k in real.test.labels()[asked]))
+    own = functools.partial(OF_SAMPLES["clip_score"], described)
+    assert own(samples._replace(asked=asked)) == score(samples, str(file))
     file.write_text("one\ntwo")
     wanted = "2 lines; needs 240, one per sample, or 10, one per class$"
     with pytest.raises(ValueError, match=wanted):
