@@ -123,6 +123,9 @@ STUDIES = {
         ),
         2,
     ),
+    "text": Study(
+        ("-m experiments.text.study --run={out}/run --out={out} --steps 20 --num=24",), 4
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

@@ -24,6 +24,7 @@ from experiments.latent import study as latent
 from experiments.markdown import table
 from experiments.particles import study as particles
 from experiments.schedules import study as schedules
+from experiments.text import study as text
 from experiments.toys import study as toys
 
 HERE = Path(__file__).parent
@@ -168,6 +169,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "cascades": cascades.tables,
     "few_step": few_steps,
     "latent": latent.tables,
+    "text": text.tables,
 }
 
 
