@@ -19,6 +19,8 @@ class Words:
     """Words (B, L) that the network attends to; each word may be missing, -1.
 
     A learned vector stands for each of `size` words, and sines and cosines are added for its place.
+    The table is multiplied by the root of the width (arXiv:1706.03762, sec. 3.4), so that words
+    begin with unit variance, which the place does not drown, and still move at the rates of Adam.
     null: whether a learned token comes first, which is always present; without it the attention of
     a sample without words is zero. In a compiled program a word out of range results in NaN.
 
@@ -40,9 +42,9 @@ class Words:
         return jnp.full((len(x), 0), -1, jnp.int32)
 
     def sequence(self, value: Int[Array, "b l"], width: int, dtype: Any) -> Sequence:
-        unit = nn.initializers.normal(1.0)  # so that the place does not drown the word
-        table = nn.Embed(self.size, width, embedding_init=unit, name=place(self))
+        rows = nn.initializers.normal(width**-0.5)
+        table = nn.Embed(self.size, width, embedding_init=rows, name=place(self))
         known = known_label(value, self.size)
-        words = table(jnp.where(known, jnp.maximum(value, 0), self.size)).astype(dtype)
-        words = words + sincos((value.shape[1],), width).astype(dtype)[None]
+        words = table(jnp.where(known, jnp.maximum(value, 0), self.size)) * width**0.5
+        words = words.astype(dtype) + sincos((value.shape[1],), width).astype(dtype)[None]
         return after_null(place(self), words, value != -1, null=self.null)
