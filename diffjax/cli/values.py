@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from diffjax import zoo
+from diffjax.config import ConfigError
+
 T = TypeVar("T")
 MOST = 2**31 - 1
 """Largest count that a flag accepts."""
@@ -38,10 +41,18 @@ def span(text: str) -> tuple[int, int]:
 
 
 def path(text: str) -> Path:
-    """Parse a path, and refuse an empty one: an unset variable would mean the current folder."""
+    """Parse a path, and refuse an empty one: an unset variable would mean the current folder.
+
+    `zoo:NAME` is a copy of an entry of the zoo.
+    """
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty; is a shell variable unset?")
-    return Path(text)
+    if not text.startswith(zoo.PREFIX):
+        return Path(text)
+    try:
+        return zoo.copied(text.removeprefix(zoo.PREFIX))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def adapter(text: str) -> tuple[Path, tuple[float, ...]]:

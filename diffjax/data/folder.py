@@ -92,20 +92,15 @@ def folder(
     """
     check_split(split, "a folder")
     given = {"columns": columns, "captions": captions, "pictures": pictures}
-    walked, root = _walked(path), Path(path).expanduser()
-    places = layout(walked, described=metadata.locate(root) is not None)
-    tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
-    aside = {root / f for t in tables.values() for name in pictures for f in _named(t, name)}
-    walked = replace(walked, inside=tuple(p for p in walked.inside if root / p not in aside))
+    walked, places, tables = _surveyed(path, pictures)
     base, inside = places.part(walked, split)
     if split == "train":
         _tell(walked, places, [*tables.values()], (*(captions or CAPTIONS), *pictures))
-    texts: list[list[str]] = []
-    beside: list[tuple[str, list[Path]]] = []
+    texts, beside = list[list[str]](), dict[str, list[Path]]()
     if base in tables:
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
         texts = _captions(tables[base], inside, captions)
-        beside = [(name, _paths(tables[base], inside, name)) for name in pictures]
+        beside = {name: _paths(tables[base], inside, name) for name in pictures}
     elif asked := {k: v for k, v in given.items() if v}:
         [(name, value), *_] = asked.items()
         raise ValueError(f"{name}={value}: {base} holds none of {', '.join(metadata.NAMES)}")
@@ -118,10 +113,25 @@ def folder(
     texts = [texts[i] for i in chosen] if texts else []
     files = _Files([base / inside[i] for i in chosen], [label[i] for i in chosen], names, texts)
     if split == "train":
-        tell_untaught(shown(root), [label[i] for i in chosen] if names else [], names)
+        tell_untaught(shown(walked.root), [label[i] for i in chosen] if names else [], names)
     cond = {name: value[chosen] for name, value in cond.items()}
-    maps = [Pictures(name, [paths[i] for i in chosen]) for name, paths in beside]
+    maps = [Pictures(name, [paths[i] for i in chosen]) for name, paths in beside.items()]
     return Decoded(files, size, channels, unreadable, cond, maps)
+
+
+def _surveyed(
+    path: str, pictures: Sequence[str]
+) -> tuple[Walk, Layout, dict[Path, metadata.Table]]:
+    """Find the images under `path`, their splits, and the tables of the splits by folder.
+
+    Files that the columns `pictures` name are no images of their own.
+    """
+    walked = _walked(path)
+    root, places = walked.root, layout(walked, metadata.locate(walked.root) is not None)
+    tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
+    aside = {f for t in tables.values() for name in pictures for f in _named(t, name)}
+    inside = tuple(p for p in walked.inside if root / p not in aside)
+    return replace(walked, inside=inside), places, tables
 
 
 def _walked(path: str) -> Walk:

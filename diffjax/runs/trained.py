@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from diffjax import builder
+from diffjax import builder, zoo
 from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError, written
 from diffjax.denoiser import Denoiser
@@ -237,7 +237,7 @@ def load(
     codec: str = "",
     adapters: Adapters = (),
 ) -> Trained:
-    """Load the network in the workdir of a run, or in a published checkpoint.
+    """Load the network in the workdir of a run, in a published checkpoint, or in the zoo.
 
     sampling: fields in place of those of config.sampling. ema: the average of the parameters: a
     name in config.ema, `raw`, or a width that `tools.ema` has computed. network, objective, source:
@@ -249,6 +249,7 @@ def load(
     into the kernels, or their weights by path: runs, and files with the names of modules that this
     run or checkpoint has. Raises ConfigError where the path holds no network.
 
+        trained = diffjax.load("digits")  # an entry of the zoo, which comes with the package
         trained = diffjax.load("runs/moons", ema=0.1)  # a run, with its post-hoc EMA of width 0.1
         trained = diffjax.load("edm-cifar10-32x32-cond-vp.pkl")  # a published checkpoint
         trained = diffjax.load("stable-diffusion-v1-5")  # a pipeline from text to images
@@ -263,7 +264,7 @@ def load(
     ...     load(f"{place}/export").job(seed=[3, 5], label=1, steps=20)
     Job(step 0, ema -, ddim: 20 rows, 20 network passes per sample, guidance 1)
     """
-    path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
+    path, sampling = zoo.found(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     entries = {"network": network, "loss": objective, "data": source}
     entries = {section: entry for section, entry in entries.items() if entry is not None}
     if not path.exists() or is_run(path):

@@ -268,7 +268,10 @@ def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = No
         step, ema = int(about.get("step", 0)), about.get("ema", "")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return Weights(step, jax.tree.map(jnp.asarray, params), ema)
+    # Entries of the zoo are stored in half precision.
+    like = jax.eval_shape(experiment.parameters)
+    whole = jax.tree.map(lambda a, wanted: jnp.asarray(a, wanted.dtype), params, like)
+    return Weights(step, whole, ema)
 
 
 def check_weights(experiment: Experiment, params: Params) -> None:

@@ -12,7 +12,6 @@ FITS = json.loads(make_fits.FILE.read_text())
 PUBLISHED = json.loads(make_fits.PUBLISHED_FILE.read_text())
 
 
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", make_fits.CASES)
 @pytest.mark.parametrize("target", make_fits.TARGETS)

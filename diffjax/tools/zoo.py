@@ -1,0 +1,138 @@
+"""List the trained networks that come with the package, print the card of one, or write an entry.
+
+    python -m diffjax.tools.zoo
+    python -m diffjax.tools.zoo digits
+    python -m diffjax.tools.zoo --add=runs/digits --out=diffjax/zoo/digits --about="8x8 digits"
+
+`diffjax.load("digits")` loads one, and `--workdir=zoo:digits` of other commands works on a copy in
+runs/zoo. --add writes an entry from a run: its weights in float16 and a card on its training. Its
+quality is what `python -m diffjax.evaluate --workdir=OUT` then writes beside the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from diffjax import cli, zoo
+from diffjax.config import ConfigError
+
+
+def flags() -> Any:
+    """Return the parser of the command's flags."""
+    flags = cli.parser("tools.zoo", __doc__)
+    flags.add_argument("name", nargs="?", help="the entry whose card to print (default: list all)")
+    flags.add_argument("--add", type=cli.path, help="run to write an entry from")
+    flags.add_argument("--out", type=cli.path, help="new folder of the entry, with --add")
+    flags.add_argument("--about", help="what the network draws, in a few words, with --add")
+    flags.add_argument("--ema", help="average of the parameters, with --add")
+    flags.add_argument(
+        "--data-licence", default="", help="name and licence of the training data, with --add"
+    )
+    return flags
+
+
+def run() -> int:
+    """Run the command and return its exit code."""
+    asked = cli.read(flags())
+    if asked.add:
+        if not asked.out or not asked.about:
+            raise ConfigError("--add: needs --out and --about as well")
+        add(asked.add, asked.out, asked.about, asked.data_licence, asked.ema)
+        print(f"wrote {asked.out}; next: python -m diffjax.evaluate --workdir={asked.out}")
+        return 0
+    if asked.name:
+        print(card(zoo.place(asked.name)))
+        return 0
+    for name in zoo.names():
+        facts = json.loads((zoo.place(name) / zoo.CARD).read_text())
+        size = sum(file.stat().st_size for file in zoo.place(name).rglob("*") if file.is_file())
+        line = f"{facts['about']}, {facts['parameters']:,} parameters, {size / 1e6:.1f} MB"
+        print(f"{name:24} {line}")
+    return 0
+
+
+def add(run: Path, out: Path, about: str, licence: str, ema: str | None) -> None:
+    """Write an entry from a run, without its measured quality."""
+    import jax
+    import jax.numpy as jnp
+
+    from diffjax import plot
+    from diffjax.files import write_text
+    from diffjax.runs.trained import load
+    from diffjax.training.workdir import Weights, check_empty, write_weights
+
+    check_empty(out)
+    cli.set_up_jax()
+    trained = load(run, ema=ema)
+    half = jax.tree.map(lambda a: a.astype(jnp.float16), trained.denoise.params)
+    if not all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(half)):
+        raise ConfigError(f"--add={run}: has weights that float16 cannot hold")
+    e = dataclasses.replace(trained.experiment, config=elsewhere(trained.config))
+    write_weights(out, e, Weights(trained.step, half, trained.ema))
+    facts = described(run, trained)
+    write_text(
+        out / zoo.CARD, json.dumps({"about": about} | facts | {"licence": licence}, indent=1)
+    )
+    plot.save(out / zoo.PICTURE, trained.sample(32).picture())
+
+
+def elsewhere(config: Any) -> Any:
+    """Return a config whose absolute paths are names, since they lead nowhere on other machines.
+
+    >>> elsewhere({"loss": {"teacher": "/home/me/runs/digits"}})
+    {'loss': {'teacher': 'digits'}}
+    """
+    if isinstance(config, dict):
+        return {key: elsewhere(value) for key, value in config.items()}
+    is_path = isinstance(config, str) and Path(config).is_absolute()
+    return Path(config).name if is_path else config
+
+
+def described(run: Path, trained: Any) -> dict[str, Any]:
+    """Return the facts of a card: data, parameters, and the command and length of the training."""
+    import jax
+
+    read = lambda name: (run / name).read_text() if (run / name).exists() else ""
+    launches = [json.loads(line) for line in read("launches.jsonl").splitlines()]
+    cost = json.loads(read("cost.json") or "{}")
+    batch = trained.config["train"]["batch_size"]
+    module, *flags = (launches or [{}])[0].get("command", []) or ["diffjax.train"]
+    module = "diffjax.train" if module.endswith("train.py") else module
+    kept = [text for text in flags if not text.startswith("--workdir")]
+    return {
+        "data": trained.config["data"]["name"],
+        "parameters": sum(a.size for a in jax.tree.leaves(trained.denoise.params)),
+        "command": " ".join(["python -m", module, *kept]),
+        "steps": trained.step,
+        "images": trained.step * batch,
+        "flops": trained.step * cost.get("flops", 0),
+        "average": trained.ema,
+        "versions": (launches or [{}])[-1].get("packages", {}),
+    }
+
+
+def card(entry: Path) -> str:
+    """Return the card of an entry as Markdown, written from its files."""
+    from diffjax.report import evaluated
+
+    facts = json.loads((entry / zoo.CARD).read_text())
+    lines = [f"# {entry.name}: {facts['about']}", ""]
+    lines += [
+        f'- Use: `diffjax.load("{entry.name}")`, or `--workdir={zoo.PREFIX}{entry.name}`',
+        f"- Data: {facts['data']}; {facts['licence']}".removesuffix("; "),
+        f"- Network: {facts['parameters']:,} parameters, stored in float16",
+        f"- Training: `{facts['command']}`; {facts['steps']:,} steps, {facts['images']:,} images, "
+        f"{facts['flops'] / 1e12:,.3g} TFLOP; average {facts['average']}",
+        f"- Samples: {entry / zoo.PICTURE}",
+    ]
+    if (entry / zoo.WRITTEN).exists():
+        results = json.loads((entry / zoo.WRITTEN).read_text()).get("results", [])
+        lines += ["", evaluated.markdown(results)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.main(run)

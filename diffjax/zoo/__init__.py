@@ -1,0 +1,77 @@
+"""Trained networks that come with the package.
+
+    diffjax.load("digits").sample(16, label=3).picture()
+    python -m diffjax.sample --workdir=zoo:digits --label=3 --num=16
+    python -m diffjax.tools.zoo
+
+An entry is a folder: an export of a run (`Trained.save`) with parameters in float16, `card.json` on
+its training, `evaluation.json` with its measured quality, and `samples.png`. `diffjax.tools.zoo`
+writes entries and prints their cards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from diffjax.config import ConfigError, nearest
+
+HERE = Path(__file__).parent
+PREFIX = "zoo:"
+CARD, PICTURE, WRITTEN = "card.json", "samples.png", "evaluation.json"
+COPIES = Path("runs", "zoo")
+"""The folder, in the current one, of the copies that commands work on."""
+
+
+def names() -> list[str]:
+    """Return the names of all entries.
+
+    >>> "digits" in names()
+    True
+    """
+    return sorted(path.parent.name for path in HERE.glob(f"*/{CARD}"))
+
+
+def place(name: str) -> Path:
+    """Return the folder of an entry; raise ConfigError for an unknown name.
+
+    >>> place("digits").name
+    'digits'
+    >>> place("digit")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: zoo:digit: unknown (did you mean 'digits'?); ...
+    """
+    if name not in (known := names()):
+        raise ConfigError(f"{PREFIX}{name}: unknown{nearest(name, known)}")
+    return HERE / name
+
+
+def found(path: str | Path) -> Path:
+    """Return a path, or the folder of the entry that it names, as `zoo:NAME`.
+
+    A bare NAME is that of an entry where nothing lies at this path.
+
+    >>> found("digits") == found("zoo:digits") == place("digits")
+    True
+    """
+    text = str(path)
+    if text.startswith(PREFIX):
+        return place(text.removeprefix(PREFIX))
+    return place(text) if text in names() and not Path(path).exists() else Path(path)
+
+
+def copied(name: str) -> Path:
+    """Return the folder of a copy of an entry, in the current folder, that commands may write to.
+
+    It is copied on first use.
+    """
+    out, entry = COPIES / name, place(name)
+    if not out.exists():
+        beside = out.with_name(f".{name}")
+        shutil.rmtree(beside, ignore_errors=True)
+        left_out = shutil.ignore_patterns(WRITTEN, PICTURE)
+        shutil.copytree(entry, beside, ignore=left_out)
+        beside.rename(out)
+        print(f"{PREFIX}{name}: copied to {out}", file=sys.stderr)
+    return out
