@@ -91,7 +91,6 @@ def folder(
     that does not exist.
     """
     check_split(split, "a folder")
-    given = {"columns": columns, "captions": captions, "pictures": pictures}
     walked, places, tables = _surveyed(path, pictures)
     base, inside = places.part(walked, split)
     if split == "train":
@@ -101,8 +100,9 @@ def folder(
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
         texts = _captions(tables[base], inside, captions)
         beside = {name: _paths(tables[base], inside, name) for name in pictures}
-    elif asked := {k: v for k, v in given.items() if v}:
-        [(name, value), *_] = asked.items()
+    elif columns or captions or pictures:
+        name = "columns" if columns else "captions" if captions else "pictures"
+        value = columns or captions or pictures
         raise ValueError(f"{name}={value}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
         names, label, cond = *_class_of_each(base, inside, *places.part(walked, "train")), {}
