@@ -100,9 +100,8 @@ def folder(
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
         texts = _captions(tables[base], inside, captions)
         beside = {name: _paths(tables[base], inside, name) for name in pictures}
-    elif columns or captions or pictures:
+    elif value := columns or captions or pictures:
         name = "columns" if columns else "captions" if captions else "pictures"
-        value = columns or captions or pictures
         raise ValueError(f"{name}={value}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
         names, label, cond = *_class_of_each(base, inside, *places.part(walked, "train")), {}
