@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from make_dit import drawn
-from make_mmdit import CASES, FULL, SIDES, SIGMA, TOKENS, WEIGHT, inputs
+from make_mmdit import CASES, FULL, SIDES, SIGMA, WEIGHT, inputs
 
 from diffjax.builder.network import construct_network
 from diffjax.io.contents import Contents
 from diffjax.io.trees import flat
 from diffjax.published import FAMILIES, flux, mmdit, recognised, sd3
-from diffjax.published.tables import Table, converted
 
 STORED = dict(np.load(Path(__file__).with_name("mmdit.npz")))
 
@@ -35,9 +34,7 @@ def given(name):
     return jnp.asarray(x.transpose(0, 2, 3, 1)), jnp.asarray(1000 * SIGMA), cond
 
 
-@pytest.mark.parametrize(
-    "name", [*CASES]
-)
+@pytest.mark.parametrize("name", [*CASES])
 def test_the_network_is_the_published_one(name):
     """Published weights could not be used: an order, bias, norm, rotation or mask differs."""
     made = contents(name)
@@ -50,3 +47,61 @@ def test_the_network_is_the_published_one(name):
     theirs = STORED[f"{name}/output"].transpose(0, 2, 3, 1)
     assert ours.shape[1:3] == SIDES
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+BLOCKS = {
+    "sd3_medium": {"transformer_blocks": (0, 23)},
+    "sd35_large": {"transformer_blocks": (0, 37)},
+    "sd35_medium": {"transformer_blocks": (0, 13, 23)},
+    "flux_dev": {"transformer_blocks": (0,), "single_transformer_blocks": (0,)},
+    "flux_schnell": {"transformer_blocks": (0,), "single_transformer_blocks": (0,)},
+}
+"""A block of each kind: with a second attention, without, and the last one, or in one stream."""
+
+
+def full(name):
+    """Return the tensors of a full size, which take no memory, its settings, and its table."""
+    tensors = {}
+    for key, shape, numbers in json.loads(str(STORED[f"names/{name}/shapes"])):
+        first, last = map(int, numbers.split("-")) if numbers else (0, 0)
+        blank = np.broadcast_to(np.float32(0), json.loads(shape))
+        tensors |= {key.format(i): blank for i in range(first, last + 1)}
+    config = json.loads(str(STORED[f"names/{name}/config"]))
+    if name.startswith("flux"):
+        network, specs, channels = flux.settings(config)
+        return tensors, network, specs, (128, 128, channels), lambda n: flux.table(n, channels)
+    return tensors, *sd3.settings(config), sd3.table
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", FULL)
+def test_names_of_the_full_sizes(name):
+    """The published files would not be read: a tensor is missing."""
+    tensors, network, _, _, table = full(name)
+    last = f"transformer_blocks.{network['depth'] - 1}."
+    used = {theirs for _, *names in table(network).values() for theirs in names}
+    assert {*tensors} - used <= {last + each for each in mmdit.UNUSED}
+    assert used <= {*tensors}
+    count = sum(v.size for k, v in tensors.items() if k != sd3.POSITIONS)
+    assert count == int(STORED[f"names/{name}/parameters"])
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", FULL)
+def test_shapes_of_the_full_sizes(name):
+    """The published files would not be read: a tensor has another shape. It costs memory."""
+    tensors, network, specs, shape, table = full(name)
+    few = {k: v for k, v in tensors.items() if "blocks." not in k}
+    for kind, numbers in BLOCKS[name].items():
+        for i, n in enumerate(numbers):
+            of = {k: v for k, v in tensors.items() if k.startswith(f"{kind}.{n}.")}
+            few |= {k.replace(f".{n}.", f".{i}.", 1): v for k, v in of.items()}
+    network["depth"] = sum(map(len, BLOCKS[name].values()))
+    network |= {k: 1 for k in ("dual", "single") if network.get(k)}
+    made = construct_network(network, specs, "network")
+    like = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
+    cond = {"text": like(1, 77, specs[0].size), "text_pooled": like(1, specs[1].size)}
+    wanted = jax.eval_shape(made.init, jax.random.key(0), like(1, *shape), like(1), cond)
+    of = lambda layout, *names: np.shape(layout(*(few[k] for k in names)))
+    shapes = {path: of(*row) for path, row in table(network).items()}
+    assert shapes == {k: v.shape for k, v in flat(wanted).items()}
