@@ -43,10 +43,15 @@ def test_the_network_is_the_published_one(name):
     x, c_noise, cond = given(name)
     shapes = jax.eval_shape(network.init, jax.random.key(0), x, c_noise, cond)
     chex.assert_trees_all_equal_shapes(made.params, shapes)
-    ours = np.asarray(jax.jit(network.apply)(made.params, x, c_noise, cond))
+    apply = jax.jit(network.apply)
+    ours = np.asarray(apply(made.params, x, c_noise, cond))
     theirs = STORED[f"{name}/output"].transpose(0, 2, 3, 1)
     assert ours.shape[1:3] == SIDES
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+    if "guidance" in cond:
+        without = cond | {"guidance": cond["guidance"].at[1].set(jnp.nan)}
+        assert WEIGHT[1] == 1  # which a missing weight means
+        np.testing.assert_array_equal(apply(made.params, x, c_noise, without), ours)
 
 
 BLOCKS = {
@@ -105,3 +110,38 @@ def test_shapes_of_the_full_sizes(name):
     of = lambda layout, *names: np.shape(layout(*(few[k] for k in names)))
     shapes = {path: of(*row) for path, row in table(network).items()}
     assert shapes == {k: v.shape for k, v in flat(wanted).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("sd3", {"dual_attention_layers": [1]}, r"dual_attention_layers=\[1\]; needs the first"),
+        ("sd3", {"qk_norm": "layer_norm"}, "qk_norm='layer_norm'; needs None or 'rms_norm'"),
+        ("sd3", {"caption_projection_dim": 12}, "caption_projection_dim=12; needs 16"),
+        ("sd3", {"pos_embed_max_size": None}, "pos_embed_max_size=None; needs 4 or more"),
+        ("sd3", {"attention_bias": True}, "attention_bias=True is not supported"),
+        ("flux_dev", {"in_channels": 96, "out_channels": 16}, "out_channels=16; needs 96"),
+        ("flux_dev", {"axes_dims_rope": [2, 3, 3]}, "axes_dims_rope=.*three even numbers"),
+        ("flux_dev", {"patch_size": 2}, "patch_size=2; needs 1"),
+    ],
+)
+def test_networks_of_other_forms_are_refused_by_name(name, fields, message):
+    """Another network would be built, and the error be one of shapes or there be none."""
+    made = contents(name)
+    made = made._replace(config={**made.config, **fields})
+    with pytest.raises(ValueError, match=f"config.json: {message}"):
+        FAMILIES[recognised(made)].convert(made)
+
+
+def test_the_shift_of_flux_follows_from_the_size():
+    """Images of another size than 1024 would be sampled at wrong noise levels."""
+    made = contents("flux_dev")
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}
+    for size, exponent in ((128, 1.15), (32, 0.5)):
+        found = flux.convert(made._replace(scheduler=scheduler), size=size)
+        grid = found.config["sampling"]["grid"]
+        assert grid == {"name": "shifted", "shift": pytest.approx(np.exp(exponent)), "even": True}
+    with pytest.raises(ValueError, match="size=15: needs a multiple of 2"):
+        flux.convert(made, size=15)
+    with pytest.raises(ValueError, match="_class_name='DDIMScheduler'; needs FlowMatchEuler"):
+        flux.convert(made._replace(scheduler={"_class_name": "DDIMScheduler"}))
