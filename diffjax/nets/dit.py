@@ -268,6 +268,10 @@ class DiT(nn.Module):
 
 def _fits(module: DiT) -> None:
     """Raise ValueError for settings that do not fit each other."""
+    one_of(POSITIONS, positions=module.positions)
+    positive(stretch=module.stretch)
+    one_of(POLICIES, remat=module.remat)
+    at_least(2 if module.long_skips else 1, depth=module.depth)
     further = {name: getattr(module, name) for name in ("dual", "single")}
     at_least(0, **further)
     joint, depth = bool(module.conditions.by("joint")), module.depth
@@ -323,16 +327,16 @@ def dit(
     patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
     second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
     mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos, added; rotary; or learned, a table of `side` patches along each axis, whose
-    middle is added (Stable Diffusion 3). stretch: a divisor of the positions sincos. axes: features
-    of a head for each axis of rotary, such as (16, 56, 56) of Flux.1. dual: first blocks with a
-    second self-attention (Stable Diffusion 3.5 medium). single: last blocks in which patches and
-    tokens are one stream, and attention and MLP stand side by side (Flux.1). modulation: own layers
-    of all blocks, or one that is shared by them. norm: layer or rms. qk_norm: RMS norm of
-    queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first
-    half to those of the second (arXiv:2209.12152). remat: what the backward pass recomputes, see
-    `DiT`. learn_variance: return a second output like the first, for the variance of a step. dtype:
-    the type of the compute, float32 or bfloat16; parameters, input and output are float32.
+    positions: sincos or learned, added, or rotary. stretch: a divisor of the positions sincos.
+    side: patches along each axis of the table of the learned positions, whose middle is added.
+    axes: features of a head for each axis of rotary. dual: first blocks with a second
+    self-attention. single: last blocks with patches and tokens in one stream, and attention and MLP
+    side by side (Flux.1). modulation: own layers of all blocks, or one that is shared by them.
+    norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
+    (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
+    (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`. learn_variance: return
+    a second output like the first, for the variance of a step. dtype: the type of the compute,
+    float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -341,28 +345,14 @@ def dit(
     ValueError: heads=3: ...
     """
     one_of(SIZES, size=size)
-    one_of(POSITIONS, positions=positions)
-    positive(stretch=stretch)
-    one_of(POLICIES, remat=remat)
     asked = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(asked, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
-    at_least(2 if long_skips else 1, depth=depth)
+    settings = BlockSettings(width, heads, norm, qk_norm, mlp, modulation)
+    known = settled(conditions, "dit", MECHANISMS)
     module = DiT(
-        settings=BlockSettings(width, heads, norm, qk_norm, mlp, modulation),
-        depth=depth,
-        patch=patch,
-        patch_time=patch_time,
-        positions=positions,
-        stretch=stretch,
-        side=side,
-        axes=tuple(axes),
-        dual=dual,
-        single=single,
-        long_skips=long_skips,
-        conditions=settled(conditions, "dit", MECHANISMS),
-        remat=remat,
-        learn_variance=learn_variance,
+        *(settings, depth, patch, patch_time, positions, stretch, side, tuple(axes)),
+        *(dual, single, long_skips, known, remat, learn_variance),
     )
     _fits(module)
     network = linen(module, dtype)

@@ -287,6 +287,7 @@ class ParallelBlock(nn.Module):
         h = Glorot(3 * width + mlp_widths(settings)[0], name="qkv_mlp")(h)
         qkv, h = jnp.split(h, [3 * width], -1)
         norms = RMSNorm(name="q_norm"), RMSNorm(name="k_norm")
-        attended = attention(*by_head(qkv, settings, norms, turn), inside).reshape(x.shape)
+        q, k, v = by_head(qkv, settings, norms, turn)
+        attended = attention(q, k, v, inside).reshape(x.shape)
         out = Glorot(width, name="out")(jnp.concatenate([attended, activated(h, settings)], -1))
         return (x + gate[:, None] * out, None), None
