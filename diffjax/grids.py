@@ -184,21 +184,27 @@ def nested(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
 
 
 @grid
-def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np.ndarray:
+def shifted(
+    sde: SDE, steps: int, shift: float = 3.0, inner: bool = False, even: bool = False
+) -> np.ndarray:
     """Take equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
 
     shift: > 0; above 1 it puts more steps near the noise. inner: take one time more than needed and
-    leave out the lowest, t_min. Raises ValueError unless 0 < shift < inf.
+    leave out the lowest, t_min. even: take equal steps in u from t_max down to the data, as Flux.1
+    does, instead of down to t_min. Raises ValueError unless 0 < shift < inf.
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit(), t_min=0.01, t_max=1.0)
     >>> shifted(flow, 3).round(3).tolist()
     [1.0, 0.751, 0.01, 0.0]
+    >>> shifted(flow, 3, even=True).round(3).tolist()
+    [1.0, 0.857, 0.6, 0.0]
     """
     if not 0 < shift < np.inf:
         raise ValueError(f"shift={shift}: needs 0 < shift < inf")
     low, high = (t / (shift - (shift - 1) * t) for t in (sde.t_min, sde.t_max))
-    u = high - (high - low) * _shares(steps + inner)[:steps]
+    shares = np.arange(steps) / steps if even else _shares(steps + inner)[:steps]
+    u = high - (high - low * (not even)) * shares
     return _to_data(sde, shift * u / (1 + (shift - 1) * u))
 
 

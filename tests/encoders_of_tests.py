@@ -23,13 +23,15 @@ def drawn(name: str, shape: list[int], seed: int) -> np.ndarray:
     return (0.3 * values).astype(np.float32)
 
 
-def folder(path: Path, name: str, seed: int = 0) -> Path:
+def folder(path: Path, name: str, seed: int = 0, width: int = 24) -> Path:
     """Write the network of this name with its tokenizer, as a folder of Hugging Face."""
-    sizes = {50: KNOWN, 10: POSITIONS}
+    sizes = {50: KNOWN, 10: POSITIONS, 24: width}
     shapes = json.loads(str(STORED[f"{name}/shapes"]))
     config = json.loads(str(STORED[f"{name}/config"])) | {"vocab_size": KNOWN}
     if "max_position_embeddings" in config:
         config["max_position_embeddings"] = POSITIONS
+    if "d_model" in config:
+        config["d_model"] = width
     if "model_type" not in config or name == "bigg":
         config |= {"model_type": "clip_text_model", "eos_token_id": 522}
     tensors = {k: drawn(k, [sizes.get(n, n) for n in s], seed) for k, s in shapes.items()}

@@ -46,7 +46,12 @@ EXEMPT = {
             "runs/trained.Trained",
         ),
         *("samplers/run.Preview", "samplers/run.Result", "samplers/tuning.Optimized"),
-        *("encoders/pretrained.Pretrained", "encoders/pair.Pair", "nets/adapted.Adapted"),
+        *(
+            "encoders/pretrained.Pretrained",
+            "encoders/pair.Pair",
+            "encoders/with_t5.WithT5",
+            "nets/adapted.Adapted",
+        ),
         "samplers/tuning.Refinement",
     ),
     "is called with a flow map in training alone": (

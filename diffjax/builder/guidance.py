@@ -100,7 +100,7 @@ class Section:
         nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
         if self.negative is not None:
             reference = self.away(self.negative, reference, bool(nothing))
-        elif self.empty and reference == Null():
+        elif self.empty and reference == Null() and not self.weighed:
             reference = Negative({name: jnp.asarray(value) for name, value in self.empty.items()})
         if self.weighed and not nothing and (reference, rule) != (Null(), Linear()):
             raise ConfigError(
@@ -295,7 +295,8 @@ def beyond(experiment: Experiment, weights: Sequence[float] = ()) -> str:
     low, high = experiment.loss.guides or (1.0, 1.0)
     asked = np.ravel(weight)
     inside = (asked == 1) | ((low <= asked) & (asked <= high))
-    if inside.all() or not takes_weight(experiment.config["network"]):
+    takes = experiment.config["network"].get("conditions", {}).get("guidance", {"waves": True})
+    if inside.all() or takes.get("waves"):  # of a published network: its range is not stated
         return ""
     return (
         f"config.sampling.guidance: weight {weight}, but the network has learned the weights "

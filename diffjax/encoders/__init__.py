@@ -10,9 +10,10 @@ from diffjax.encoders.base import TEXT, Encoder
 from diffjax.encoders.described import Described
 from diffjax.encoders.pair import Pair, clip_pair
 from diffjax.encoders.pretrained import POOLED, Pretrained, bert, clip, t5
+from diffjax.encoders.with_t5 import WithT5, clip_pair_t5, clip_t5
 from diffjax.encoders.words import Words
 
-ENCODERS = catalogue(Words, bert, clip, clip_pair, t5)
+ENCODERS = catalogue(Words, bert, clip, clip_pair, clip_pair_t5, clip_t5, t5)
 
 __all__ = [
     "ENCODERS",
@@ -22,9 +23,12 @@ __all__ = [
     "Encoder",
     "Pair",
     "Pretrained",
+    "WithT5",
     "Words",
     "bert",
     "clip",
     "clip_pair",
+    "clip_pair_t5",
+    "clip_t5",
     "t5",
 ]

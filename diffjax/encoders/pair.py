@@ -1,4 +1,4 @@
-"""Two towers of CLIP side by side, as the networks of Stable Diffusion XL read them."""
+"""Two towers of CLIP side by side, as the networks of Stable Diffusion XL and 3 read them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Pair:
     """The states of two encoders for the tokens of a text, side by side (arXiv:2307.01952).
 
     The condition `text` has the features of the first encoder, then those of the second one, and
-    `text_pooled` has the pooled text of the second one, then the numbers.
+    `text_pooled` has the pooled text of the first one, if it has any, that of the second one, and
+    the numbers.
 
     numbers: the sizes and crops that the network receives besides, which are missing where the text
     is.
@@ -42,11 +43,9 @@ class Pair:
 
     @property
     def specs(self) -> tuple[Spec, ...]:
-        tokens, vector = self.second.specs
-        return (
-            Spec(TEXT, "tokens", self.first.specs[0].size + tokens.size),
-            Spec(POOLED, "vector", vector.size + len(self.numbers)),
-        )
+        (one, *pooled), (two, vector) = self.first.specs, self.second.specs
+        width = sum(spec.size for spec in pooled) + vector.size + len(self.numbers)
+        return Spec(TEXT, "tokens", one.size + two.size), Spec(POOLED, "vector", width)
 
     def check(self, texts: Iterable[str]) -> None:
         listed = [*texts]
@@ -57,9 +56,10 @@ class Pair:
         first, second = self.first(texts), self.second(texts)
         numbers = np.tile(np.asarray(self.numbers, np.float32), (len(texts), 1))
         numbers[np.isnan(second[POOLED]).all(-1)] = np.nan
+        pooled = [first[POOLED]] if self.first.rule.pooled else []
         return {
             TEXT: np.concatenate([first[TEXT], second[TEXT]], -1),
-            POOLED: np.concatenate([second[POOLED], numbers], -1),
+            POOLED: np.concatenate([*pooled, second[POOLED], numbers], -1),
         }
 
 
@@ -76,12 +76,21 @@ def clip_pair(*, path: str, size: int, empty: str = "missing", cut: bool = False
     ValueError: path=nowhere/text_encoder: no such folder
     """
     at_least(1, size=size)
+    numbers = (float(size), float(size), 0.0, 0.0, float(size), float(size))
+    return paired(path, empty, cut, False, numbers)
+
+
+def paired(path: str, empty: str, cut: bool, both: bool, numbers: tuple[float, ...] = ()) -> Pair:
+    """Return the states before the last blocks of both towers in a pipeline.
+
+    path, empty, cut: as in `clip_pair`. both: whether the pooled text of the first tower counts.
+    """
     places = [str(Path(path) / folder) for folder in FOLDERS]
-    first = clip(path=places[0], state="before", empty=empty, cut=cut)
+    first = clip(path=places[0], state="before", empty=empty, pooled=both, cut=cut)
     second = clip(path=places[1], state="before", empty=empty, pooled=True, cut=cut)
     if first.rule.length != second.rule.length:
         raise ValueError(
             f"path={path}: {' and '.join(FOLDERS)} have {first.rule.length} and "
             f"{second.rule.length} positions; needs equal numbers"
         )
-    return Pair(first, second, (float(size), float(size), 0.0, 0.0, float(size), float(size)))
+    return Pair(first, second, numbers)

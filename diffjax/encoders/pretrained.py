@@ -244,7 +244,7 @@ def opened(
         raise ValueError(message if message.startswith(path) else f"{path}: {message}") from error
 
 
-@functools.lru_cache(maxsize=2)  # an experiment is built several times, with one encoder
+@functools.lru_cache(maxsize=3)  # an experiment is built several times, with up to 3 encoders
 def _loaded(
     family: str, folder: Path, rule: Rule, adapter: Path | None, weight: float, stamps: Any
 ) -> Pretrained:

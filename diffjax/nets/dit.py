@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any, cast
@@ -16,12 +17,13 @@ from diffjax.checks import at_least, one_of, positive
 from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
-from diffjax.nets.positions import fold, rotations, sincos, unfold
+from diffjax.nets.positions import centre, fold, rotations, sincos, unfold
 from diffjax.nets.residuals import NOTHING, Residuals, added
 from diffjax.nets.streams import (
     BlockSettings,
     Glorot,
     Modulation,
+    ParallelBlock,
     Tokens,
     TransformerBlock,
     Vector,
@@ -45,7 +47,7 @@ POLICIES = {
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 MECHANISMS = ("embedding", "joint", "cross", "beside", "time")
-POSITIONS = ("sincos", "rotary")
+POSITIONS = ("sincos", "rotary", "learned")
 
 
 class DiT(nn.Module):
@@ -54,16 +56,20 @@ class DiT(nn.Module):
     The blocks run in a loop that is compiled once. settings: settings of the blocks. depth: number
     of blocks. patch: side of the squares that become tokens, or length of the pieces of a sequence.
     patch_time: frames per token of a video. positions: `sincos`, sines and cosines that are added,
-    or `rotary`. stretch: the distance of two patches in the positions `sincos` is 1 / stretch.
-    long_skips: join the tokens of each block of the first half to those of its mirror
-    image in the second (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
+    `rotary`, or `learned`, a table whose middle is added and which starts as `sincos`. stretch: the
+    distance of two patches in the positions `sincos` is 1 / stretch. side: the number of patches
+    along each axis of the table. axes: features of a head for each axis of `rotary`, see
+    `rotations`. dual: the number of first blocks with a second self-attention. single: the number
+    of last blocks that are `ParallelBlock`, on one stream of patches and tokens. long_skips: join
+    the tokens of each block of the first half to those of its mirror image in the second
+    (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
     `cheap`, all but products with weights; by default all but products and attention, as
     recomputing the rest is faster than storing it. learn_variance: return a second output like the
     first, for the variance of a step. half: return the outputs of the first half of the blocks, or
     of those that are joined to others (`Network.encoder`).
     """
 
-    STACKS = ("blocks", "first", "second")
+    STACKS = ("blocks", "first", "second", "dual", "single")
 
     settings: BlockSettings
     depth: int
@@ -71,6 +77,10 @@ class DiT(nn.Module):
     patch_time: int = 1
     positions: str = "sincos"
     stretch: float = 1.0
+    side: int = 0
+    axes: tuple[int, ...] = ()
+    dual: int = 0
+    single: int = 0
     long_skips: bool = False
     conditions: Conditions = NONE
     remat: str = ""
@@ -100,9 +110,9 @@ class DiT(nn.Module):
         if (inside := self.conditions.inside(x, cond)) is not None:
             inside = inside[:, :: sides[0]]  # a patch with any value of the item is a part of it
         if self.positions == "rotary":
-            turn = rotations(grid, width // self.settings.heads)
+            turn = rotations(grid, width // self.settings.heads, self.axes)
         else:
-            h = h + sincos(grid, width, self.stretch).astype(h.dtype)[None]
+            h = h + self._positions(grid).astype(h.dtype)[None]
         h = added(h, None if hint is None else hint.reshape(h.shape))
         each = Modulation(6 * width, name="shared")(c) if shared else c
         inputs = (each, turn, there, context, inside)
@@ -120,6 +130,15 @@ class DiT(nn.Module):
         shift, scale = jnp.split(last, 2, -1)
         h = Modulation(out, name="out")(modulated(h, shift, scale, self.settings.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
+
+    def _positions(self, grid: tuple[int, ...]) -> Float[Array, "l w"]:
+        """Return the positions that are added to the patches."""
+        width = self.settings.width
+        if self.positions == "sincos":
+            return sincos(grid, width, self.stretch)
+        sides = (self.side,) * len(grid)
+        begin = lambda _: sincos(sides, width, self.stretch).reshape(*sides, width)
+        return centre(self.param("positions", begin), grid)
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
         """Return the embedding (B, width) of the noise label and the conditions."""
@@ -149,14 +168,14 @@ class DiT(nn.Module):
 
         extra: tokens (n, B, L, W) that are added to the outputs of the first n blocks.
         """
-        streams, last = (h, tokens), tokens is not None
+        streams, last = (h, tokens), tokens is not None and not self.single
         if not self.long_skips:
-            streams, _ = self._loop(
-                "blocks", self.depth - last, streams, None, *context, extra=extra
-            )
+            streams, _ = self._loop("dual", self.dual, streams, None, *context, dual=True)
+            depth = self.depth - self.dual - self.single - last
+            streams, _ = self._loop("blocks", depth, streams, None, *context, extra=extra)
             if last:
                 streams, _ = self._one("last", streams, None, *context, last=True)
-            return streams[0]
+            return self._joined(streams, *context) if self.single else streams[0]
         half, odd = divmod(self.depth, 2)
         streams, skips = self._loop("first", half, streams, None, *context, extra=extra, keep=True)
         if odd:
@@ -167,6 +186,18 @@ class DiT(nn.Module):
         if last:
             streams, _ = self._one("last", streams, skips[0], *context, last=True)
         return streams[0]
+
+    def _joined(
+        self, streams: Any, c: Vector, turn: Any, there: Any, _: None, inside: Any
+    ) -> Tokens:
+        """Apply the blocks of `single` to the patches and the tokens behind them."""
+        (x, tokens), length = streams, streams[0].shape[1]
+        if tokens is not None:
+            inside = jnp.ones(x.shape[:2], bool) if inside is None else inside
+            x, inside = jnp.concatenate([x, tokens], 1), jnp.concatenate([inside, there], 1)
+            turn = turn if turn is None else jnp.pad(turn, [(0, tokens.shape[1]), (0, 0)])
+        (x, _), _ = self._loop("single", self.single, (x, None), None, c, turn, None, None, inside)
+        return x[:, :length]
 
     def _loop(
         self,
@@ -185,8 +216,9 @@ class DiT(nn.Module):
         if extra is not None:
             extra = jnp.pad(extra, [(0, depth - len(extra)), *[(0, 0)] * 3])
         axes: Any = (each(skips), *(nn.broadcast,) * len(context), each(extra))
+        kind = ParallelBlock if name == "single" else TransformerBlock
         looped = nn.scan(
-            self._block(prevent_cse=False),
+            self._block(kind, prevent_cse=False),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=axes,
@@ -195,10 +227,11 @@ class DiT(nn.Module):
         return looped(self.settings, **settings, name=name)(streams, skips, *context, extra)
 
     def _one(self, name: str, *inputs: Any, **settings: Any) -> Any:
-        return self._block(prevent_cse=True)(self.settings, **settings, name=name)(*inputs)
+        block = self._block(TransformerBlock, prevent_cse=True)
+        return block(self.settings, **settings, name=name)(*inputs)
 
-    def _block(self, prevent_cse: bool) -> Any:
-        return nn.remat(TransformerBlock, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
+    def _block(self, kind: Any, prevent_cse: bool) -> Any:
+        return nn.remat(kind, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sides of a patch along each axis of the grid.
@@ -218,6 +251,9 @@ class DiT(nn.Module):
                 raise ValueError(
                     f"dit with {setting}={side} and input {shape}: needs {name} divisible by {side}"
                 )
+        if self.axes and len(self.axes) < len(sides):
+            asked = f"dit with axes={self.axes} and input {shape}"
+            raise ValueError(f"{asked}: needs {len(sides)} of them or more")
         rotary = self.positions == "rotary"
         width, heads = self.settings.width, self.settings.heads
         features = width // (heads if rotary else 1)
@@ -230,11 +266,35 @@ class DiT(nn.Module):
         return sides
 
 
-def _modulated(conditions: Conditions, modulation: str) -> Conditions:
-    """Return the conditions; raise ValueError where the modulation cannot be shared with tokens."""
-    if modulation == "shared" and conditions.by("joint"):
+def _fits(module: DiT) -> None:
+    """Raise ValueError for settings that do not fit each other."""
+    one_of(POSITIONS, positions=module.positions)
+    positive(stretch=module.stretch)
+    one_of(POLICIES, remat=module.remat)
+    at_least(2 if module.long_skips else 1, depth=module.depth)
+    further = {name: getattr(module, name) for name in ("dual", "single")}
+    at_least(0, **further)
+    joint, depth = bool(module.conditions.by("joint")), module.depth
+    shared = module.settings.modulation == "shared"
+    if shared and joint:
         raise ValueError("modulation='shared': not with tokens by joint attention; allowed: 'own'")
-    return conditions
+    for name, n in further.items():
+        if n and (module.long_skips or shared):
+            raise ValueError(f"{name}={n}: not with long_skips=True or modulation='shared'")
+    if module.dual + module.single > depth - (joint and not module.single):
+        asked = ", ".join(f"{name}={n}" for name, n in further.items() if n)
+        raise ValueError(f"{asked}: more than the blocks of depth={depth} before the last one")
+    if module.single and module.conditions.by("cross"):
+        raise ValueError(f"single={module.single}: not with tokens by cross-attention")
+    learned, head = module.positions == "learned", module.settings.width // module.settings.heads
+    if (module.side < 1) == learned:
+        raise ValueError(f"side={module.side} with positions={module.positions!r}: needs both")
+    odd = any(n < 0 or n % 2 for n in module.axes) or sum(module.axes) != head
+    if module.axes and (odd or module.positions != "rotary"):
+        raise ValueError(
+            f"axes={module.axes} with positions={module.positions!r}: needs 'rotary' and even "
+            f"numbers whose sum is the width {head} of a head"
+        )
 
 
 def dit(
@@ -247,6 +307,10 @@ def dit(
     conditions: tuple[Condition, ...] = (),
     positions: str = "sincos",
     stretch: float = 1.0,
+    side: int = 0,
+    axes: tuple[int, ...] = (),
+    dual: int = 0,
+    single: int = 0,
     modulation: str = "own",
     norm: str = "layer",
     qk_norm: bool = False,
@@ -263,12 +327,16 @@ def dit(
     patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
     second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
     mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos, added, or rotary. stretch: a divisor of the positions sincos. modulation: own
-    layers of all blocks, or one that is shared by them. norm: layer or rms. qk_norm: RMS norm of
-    queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first
-    half to those of the second (arXiv:2209.12152). remat: what the backward pass recomputes, see
-    `DiT`. learn_variance: return a second output like the first, for the variance of a step. dtype:
-    the type of the compute, float32 or bfloat16; parameters, input and output are float32.
+    positions: sincos or learned, added, or rotary. stretch: a divisor of the positions sincos.
+    side: patches along each axis of the table of the learned positions, whose middle is added.
+    axes: features of a head for each axis of rotary. dual: first blocks with a second
+    self-attention. single: last blocks with patches and tokens in one stream, and attention and MLP
+    side by side (Flux.1). modulation: own layers of all blocks, or one that is shared by them.
+    norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
+    (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
+    (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`. learn_variance: return
+    a second output like the first, for the variance of a step. dtype: the type of the compute,
+    float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -277,23 +345,15 @@ def dit(
     ValueError: heads=3: ...
     """
     one_of(SIZES, size=size)
-    one_of(POSITIONS, positions=positions)
-    positive(stretch=stretch)
-    one_of(POLICIES, remat=remat)
     asked = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(asked, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
-    at_least(2 if long_skips else 1, depth=depth)
+    settings = BlockSettings(width, heads, norm, qk_norm, mlp, modulation)
+    known = settled(conditions, "dit", MECHANISMS)
     module = DiT(
-        settings=BlockSettings(width, heads, norm, qk_norm, mlp, modulation),
-        depth=depth,
-        patch=patch,
-        patch_time=patch_time,
-        positions=positions,
-        stretch=stretch,
-        long_skips=long_skips,
-        conditions=_modulated(settled(conditions, "dit", MECHANISMS), modulation),
-        remat=remat,
-        learn_variance=learn_variance,
+        *(settings, depth, patch, patch_time, positions, stretch, side, tuple(axes)),
+        *(dual, single, long_skips, known, remat, learn_variance),
     )
-    return linen(module, dtype)
+    _fits(module)
+    network = linen(module, dtype)
+    return dataclasses.replace(network, encoder=None) if dual or single else network

@@ -22,10 +22,13 @@ def shares(width: int, axes: int) -> list[int]:
     return [width - each * (axes - 1)] + [each] * (axes - 1)
 
 
-def angles(grid: tuple[int, ...], width: int) -> list[Array]:
-    """Return index times frequency, from 1 to 1e-4, per axis: (n, features of the axis / 2)."""
+def angles(grid: tuple[int, ...], parts: list[int]) -> list[Array]:
+    """Return index times frequency, from 1 to 1e-4, per axis: (n, features of the axis / 2).
+
+    parts: the number of features of each axis of the grid.
+    """
     tables = []
-    for n, share in zip(grid, reversed(shares(width, len(grid))), strict=True):
+    for n, share in zip(grid, parts, strict=True):
         frequency = 1e4 ** -(np.arange(share // 2) / (share // 2))
         tables.append(jnp.outer(jnp.arange(n), jnp.asarray(frequency, jnp.float32)))
     return tables
@@ -47,16 +50,38 @@ def sincos(grid: tuple[int, ...], width: int, stretch: float = 1.0) -> Float[Arr
 
     On images they are those of arXiv:2212.09748.
     """
-    tables = [a / stretch for a in angles(grid, width)]
+    parts = shares(width, len(grid))[::-1]
+    tables = [a / stretch for a in angles(grid, parts)]
     return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in tables])
 
 
-def rotations(grid: tuple[int, ...], width: int) -> Float[Array, "l e"]:
+def rotations(grid: tuple[int, ...], width: int, axes: tuple[int, ...] = ()) -> Float[Array, "l e"]:
     """Return the angles (L, width / 2) that rotate the features of a head, axis by axis.
 
-    Source: arXiv:2104.09864.
+    axes: the number of features of each axis, by default `shares`; a grid with fewer axes has the
+    last ones, and the features of the first ones are not rotated. Source: arXiv:2104.09864.
+
+    >>> rotations((3, 2), 8, axes=(4, 2, 2))[-1].tolist()  # column, row, nothing
+    [1.0, 2.0, 0.0, 0.0]
     """
-    return spread(angles(grid, width))
+    whole = (*(1,) * (len(axes) - len(grid)), *grid)
+    return spread(angles(whole, list(axes) or shares(width, len(grid))[::-1]))
+
+
+def centre(table: Float[Array, "*d w"], grid: tuple[int, ...]) -> Float[Array, "l w"]:
+    """Return the middle of a table of positions, of the size of the grid, in C order.
+
+    Raises ValueError for a grid that is larger than the table.
+
+    >>> centre(jnp.arange(5.0)[:, None], (3,)).ravel().tolist()
+    [1.0, 2.0, 3.0]
+    """
+    sides = table.shape[:-1]
+    if any(n > side for n, side in zip(grid, sides, strict=True)):
+        raise ValueError(f"a grid of {grid} patches: the learned positions have {sides}")
+    first = [(side - n) // 2 for n, side in zip(grid, sides, strict=True)]
+    parts = tuple(slice(k, k + n) for k, n in zip(first, grid, strict=True))
+    return table[parts].reshape(math.prod(grid), -1)
 
 
 def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "l e"]) -> Float[Array, "b l h d"]:

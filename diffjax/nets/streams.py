@@ -77,28 +77,68 @@ class RMSNorm(nn.Module):
         return (normalised(x) * jnp.expand_dims(scale, range(x.ndim - 1))).astype(x.dtype)
 
 
+def by_head(
+    joined: Tokens,
+    settings: BlockSettings,
+    norms: tuple[nn.Module, nn.Module],
+    turn: Array | None,
+    parts: int = 3,
+) -> tuple[Array, ...]:
+    """Return queries, keys and values (B, L, heads, d), or the last two `parts` of them.
+
+    joined: the parts side by side. norms: those of queries and keys, for `qk_norm`.
+    """
+    heads = (*joined.shape[:2], settings.heads, settings.width // settings.heads)
+    *qk, v = (a.reshape(heads) for a in jnp.split(joined, parts, -1))
+    if settings.qk_norm:
+        qk = [norm(a) for norm, a in zip(norms[-len(qk) :], qk, strict=True)]
+    if turn is not None:
+        qk = [rotate(a, turn) for a in qk]
+    return (*qk, v)
+
+
+def mlp_widths(settings: BlockSettings) -> tuple[int, int]:
+    """Return the widths of the hidden layer of an MLP, before and after its activation."""
+    if settings.mlp == "swiglu":
+        hidden = math.ceil(settings.width / 3) * 8
+        return 2 * hidden, hidden
+    return 4 * settings.width, 4 * settings.width
+
+
+def activated(h: Tokens, settings: BlockSettings) -> Tokens:
+    """Return the hidden layer of an MLP after its activation."""
+    if settings.mlp == "gelu":
+        return gelu(h)
+    gate, h = jnp.split(h, 2, -1)
+    return nn.silu(gate) * h
+
+
 class Stream(nn.Module):
     """One kind of tokens in a block, with separate weights before and after the joint attention.
 
     ends: compute keys and values only, for the last block of tokens that no output depends on.
+    dual: a second attention, of these tokens to themselves alone.
     """
 
     settings: BlockSettings
     ends: bool = False
+    dual: bool = False
 
     def setup(self):
-        width, swiglu = self.settings.width, self.settings.mlp == "swiglu"
+        width = self.settings.width
         if self.settings.modulation == "own":
-            self.modulation = Modulation((2 if self.ends else 6) * width)
+            self.modulation = Modulation((2 if self.ends else 9 if self.dual else 6) * width)
         else:
             self.table = self.param("table", nn.initializers.zeros, (6 * width,))
         self.qkv = Glorot((2 if self.ends else 3) * width)
         self.k_norm = RMSNorm()
         self.q_norm = RMSNorm()
+        if self.dual:
+            self.qkv_2, self.out_2 = Glorot(3 * width), Glorot(width)
+            self.q_norm_2, self.k_norm_2 = RMSNorm(), RMSNorm()
         if not self.ends:
-            hidden = math.ceil(width / 3) * 8 if swiglu else 4 * width
             self.out, self.mlp_out = Glorot(width), Glorot(width)
-            self.mlp_in = Glorot((1 + swiglu) * hidden)
+            self.mlp_in = Glorot(mlp_widths(self.settings)[0])
 
     def before(
         self, x: Tokens, c: Vector, turn: Array | None
@@ -109,16 +149,20 @@ class Stream(nn.Module):
         """
         own = self.settings.modulation == "own"
         modulation = self.modulation(c) if own else c + self.table[None].astype(c.dtype)
-        shift, scale, *later = jnp.split(modulation, 2 if self.ends else 6, -1)
+        parts = modulation.shape[-1] // self.settings.width
+        shift, scale, *later = jnp.split(modulation, parts, -1)
         qkv = self.qkv(modulated(x, shift, scale, self.settings.norm))
-        heads = (*x.shape[:2], self.settings.heads, self.settings.width // self.settings.heads)
-        *qk, v = (a.reshape(heads) for a in jnp.split(qkv, 2 if self.ends else 3, -1))
-        if self.settings.qk_norm:
-            norms = (self.q_norm, self.k_norm)[-len(qk) :]
-            qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
-        if turn is not None:
-            qk = [rotate(a, turn) for a in qk]
-        return (*qk, v), later
+        norms = self.q_norm, self.k_norm
+        return by_head(qkv, self.settings, norms, turn, 2 if self.ends else 3), later
+
+    def alone(
+        self, x: Tokens, modulation: list[Vector], turn: Array | None, inside: Array | None
+    ) -> Tokens:
+        """Return what the second attention adds to x."""
+        shift, scale, gate = modulation
+        qkv = self.qkv_2(modulated(x, shift, scale, self.settings.norm))
+        q, k, v = by_head(qkv, self.settings, (self.q_norm_2, self.k_norm_2), turn)
+        return gate[:, None] * self.out_2(attention(q, k, v, inside).reshape(x.shape))
 
     def after(
         self,
@@ -126,19 +170,21 @@ class Stream(nn.Module):
         attended: Array,
         modulation: list[Vector],
         across: Callable[[Tokens], Tokens] | None = None,
+        turn: Array | None = None,
+        inside: Array | None = None,
     ) -> Tokens:
-        """Return x + gate out(attended), + across(x) if it is given, + gate mlp(x)."""
-        gate_1, shift, scale, gate_2 = modulation
-        x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
+        """Return x + gate out(attended), + across(x) if it is given, + gate mlp(x).
+
+        turn, inside: those of `TransformerBlock`, for the second attention of `dual`, which is
+        added after the first one.
+        """
+        gate_1, shift, scale, gate_2, *second = modulation
+        more = self.alone(x, second, turn, inside) if self.dual else None
+        x = added(x + gate_1[:, None] * self.out(attended.reshape(x.shape)), more)
         if across is not None:
             x = x + across(x)
         h = self.mlp_in(modulated(x, shift, scale, self.settings.norm))
-        if self.settings.mlp == "swiglu":
-            gate, h = jnp.split(h, 2, -1)
-            h = nn.silu(gate) * h
-        else:
-            h = gelu(h)
-        return x + gate_2[:, None] * self.mlp_out(h)
+        return x + gate_2[:, None] * self.mlp_out(activated(h, self.settings))
 
 
 class Cross(nn.Module):
@@ -168,12 +214,14 @@ class TransformerBlock(nn.Module):
     positions of x and of tokens that the attention sees; inside=None is all of x. skip: tokens that
     are first joined to x (arXiv:2209.12152). context: tokens for the cross-attention between
     self-attention and MLP. extra: tokens that are added to the result. keep: whether x is returned
-    for such a skip. last: leave tokens unchanged.
+    for such a skip. last: leave tokens unchanged. dual: a second attention, of x alone, beside the
+    first one (Stable Diffusion 3.5 medium).
     """
 
     settings: BlockSettings
     keep: bool = False
     last: bool = False
+    dual: bool = False
 
     @nn.compact
     def __call__(
@@ -190,13 +238,14 @@ class TransformerBlock(nn.Module):
         x, tokens = streams
         if skip is not None:
             x = Glorot(self.settings.width, name="skip")(jnp.concatenate([x, skip], -1))
-        main, across = Stream(self.settings, name="main"), None
+        main, across = Stream(self.settings, dual=self.dual, name="main"), None
         if context is not None:
             cross = Cross(self.settings, name="cross")
             across = lambda x: cross(x, *context)
         (q, k, v), later = main.before(x, c, turn)
         if tokens is None:
-            x = added(main.after(x, attention(q, k, v, inside), later, across), extra)
+            seen = attention(q, k, v, inside)
+            x = added(main.after(x, seen, later, across, turn, inside), extra)
             return (x, None), x if self.keep else None
         assert there is not None
         other, length = Stream(self.settings, self.last, name="tokens"), x.shape[1]
@@ -204,7 +253,41 @@ class TransformerBlock(nn.Module):
         join = lambda *a: jnp.concatenate(a, 1)
         mask = join(jnp.ones(x.shape[:2], bool) if inside is None else inside, there)
         attended = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
-        x = added(main.after(x, attended[:, :length], later, across), extra)
+        seen = attended[:, :length]
+        x = added(main.after(x, seen, later, across, turn, inside), extra)
         if not self.last:
             tokens = other.after(tokens, attended[:, length:], later_too)
         return (x, tokens), x if self.keep else None
+
+
+class ParallelBlock(nn.Module):
+    """Attention and MLP side by side on one stream of tokens, as the single blocks of Flux.1.
+
+    x + gate out([attention, activation]), both from one layer on the modulated x; the MLP has no
+    modulation of its own. It has the form of `TransformerBlock`, without its tokens.
+    """
+
+    settings: BlockSettings
+
+    @nn.compact
+    def __call__(
+        self,
+        streams: tuple[Tokens, None],
+        skip: None,
+        c: Vector,
+        turn: Float[Array, "l e"] | None,
+        there: None,
+        context: None = None,
+        inside: Bool[Array, "b l"] | None = None,
+        extra: None = None,
+    ) -> tuple[tuple[Tokens, None], None]:
+        (x, _), settings, width = streams, self.settings, self.settings.width
+        shift, scale, gate = jnp.split(Modulation(3 * width, name="modulation")(c), 3, -1)
+        h = modulated(x, shift, scale, settings.norm)
+        h = Glorot(3 * width + mlp_widths(settings)[0], name="qkv_mlp")(h)
+        qkv, h = jnp.split(h, [3 * width], -1)
+        norms = RMSNorm(name="q_norm"), RMSNorm(name="k_norm")
+        q, k, v = by_head(qkv, settings, norms, turn)
+        attended = attention(q, k, v, inside).reshape(x.shape)
+        out = Glorot(width, name="out")(jnp.concatenate([attended, activated(h, settings)], -1))
+        return (x + gate[:, None] * out, None), None

@@ -1,7 +1,18 @@
 """Converters of published networks: one file per code base, from named tensors to parameters."""
 
 from diffjax.io.contents import Contents
-from diffjax.published import diffusers, dit, edm, edm2, guided, pixart, score_sde, stable
+from diffjax.published import (
+    diffusers,
+    dit,
+    edm,
+    edm2,
+    flux,
+    guided,
+    pixart,
+    score_sde,
+    sd3,
+    stable,
+)
 from diffjax.published.controls import READERS
 from diffjax.published.family import Converted, Family
 from diffjax.published.names import cleaned, prefixes, unwrapped
@@ -16,6 +27,8 @@ FAMILIES = {
     ),
     "stable_diffusion": Family(stable.convert, stable.MARKS, stable.recognises),
     "pixart": Family(pixart.convert, pixart.MARKS),
+    "sd3": Family(sd3.convert, sd3.MARKS),
+    "flux": Family(flux.convert, flux.MARKS),
     "dit": Family(dit.dit, dit.MARKS),
     "sit": Family(dit.sit, dit.MARKS),
     "edm": Family(edm.convert, recognises=edm.recognises),

@@ -19,23 +19,40 @@ class Pipeline(NamedTuple):
 
     parts: the classes of each folder that diffjax reads. encoder: the entry of
     `encoders.ENCODERS` that its texts need, as a function of the folder and of the sides of its
-    images. guidance: the default weight of its class.
+    images. guidance: the default weight of its class, by which its images are guided away from the
+    empty text; None for a network that has learned the weights that its config states.
     """
 
     parts: Mapping[str, tuple[str, ...]]
     encoder: Callable[[Path, int], dict[str, Any]]
-    guidance: float
+    guidance: float | None
 
 
 VAE = {LATENTS: ("AutoencoderKL", "AutoencoderTiny")}
 UNET = {"unet": ("UNet2DConditionModel",)}
 TOKENIZER = ("CLIPTokenizer", "CLIPTokenizerFast")
 TOWER = {"text_encoder": ("CLIPTextModel",), "tokenizer": TOKENIZER}
-SECOND = {"text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": TOKENIZER}
+PROJECTED = ("CLIPTextModelWithProjection",)
+SECOND = {"text_encoder_2": PROJECTED, "tokenizer_2": TOKENIZER}
+T5_MODEL, T5_TOKENIZER = ("T5EncoderModel",), ("T5Tokenizer", "T5TokenizerFast")
 T5 = {
-    "text_encoder": ("T5EncoderModel",),
-    "tokenizer": ("T5Tokenizer", "T5TokenizerFast"),
+    "text_encoder": T5_MODEL,
+    "tokenizer": T5_TOKENIZER,
     "transformer": ("PixArtTransformer2DModel",),
+}
+SD3 = {
+    **SECOND,
+    "text_encoder": PROJECTED,
+    "tokenizer": TOKENIZER,
+    "text_encoder_3": T5_MODEL,
+    "tokenizer_3": T5_TOKENIZER,
+    "transformer": ("SD3Transformer2DModel",),
+}
+FLUX = {
+    **TOWER,
+    "text_encoder_2": T5_MODEL,
+    "tokenizer_2": T5_TOKENIZER,
+    "transformer": ("FluxTransformer2DModel",),
 }
 
 
@@ -63,6 +80,16 @@ PIPELINES = {
     ),
     "PixArtAlphaPipeline": Pipeline({**VAE, **T5}, t5(120), 4.5),
     "PixArtSigmaPipeline": Pipeline({**VAE, **T5}, t5(300), 4.5),
+    "StableDiffusion3Pipeline": Pipeline(
+        {**VAE, **SD3},
+        lambda path, _: {"name": "clip_pair_t5", "path": str(path), "empty": "encoded"},
+        7.0,
+    ),
+    "FluxPipeline": Pipeline(
+        {**VAE, **FLUX},
+        lambda path, _: {"name": "clip_t5", "path": str(path), "empty": "encoded"},
+        None,
+    ),
 }
 """Pipelines from text to images by the class in their index."""
 
@@ -99,15 +126,16 @@ def read(path: Path) -> Pipeline | None:
 def joined(converted: Converted, pipeline: Pipeline, path: Path) -> Converted:
     """Return the network of a pipeline with the codec and the encoder of its folder in the config.
 
-    The weight of guidance is that of the class of the pipeline.
+    The weight of guidance is that of the class of the pipeline, if it has one.
     """
     path = path.expanduser().resolve()
     vae = settings(path / LATENTS / "config.json")
     levels = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0]
     side = converted.shape[0] * 2 ** (len(levels) - 1)
-    encoder = pipeline.encoder(path, side) | {"cut": True}
+    encoder, guided = pipeline.encoder(path, side) | {"cut": True}, pipeline.guidance is not None
+    weight = {"guidance": pipeline.guidance} if guided else {}
     config = converted.config | {
-        "sampling": {**converted.config.get("sampling", {}), "guidance": pipeline.guidance},
+        "sampling": {**converted.config.get("sampling", {}), **weight},
         "data": {
             "name": "latents:latents",
             "labels": False,
@@ -115,8 +143,8 @@ def joined(converted: Converted, pipeline: Pipeline, path: Path) -> Converted:
             "encoder": text_of(encoder),
         },
     }
-    note = "guidance leads away from the empty text, as in diffusers"
-    return converted._replace(config=config, notes=(*converted.notes, note))
+    note = ("guidance leads away from the empty text, as in diffusers",) * guided
+    return converted._replace(config=config, notes=(*converted.notes, *note))
 
 
 def text_of(entry: Mapping[str, Any]) -> str:

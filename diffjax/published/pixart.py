@@ -15,7 +15,7 @@ from diffjax.published import schedulers
 from diffjax.published.dit import patches
 from diffjax.published.family import Converted
 from diffjax.published.stable import TEXT
-from diffjax.published.tables import Table, blocks, converted, layer, side_by_side
+from diffjax.published.tables import Table, blocks, converted, joined, layer
 from diffjax.specs import Spec
 
 MARKS = ("adaln_single.linear.weight", "caption_projection.linear_1.weight", "scale_shift_table")
@@ -123,9 +123,7 @@ def table(depth: int, patch: int, channels: int) -> Table:
     theirs = "transformer_blocks.{i}"
     block: Table = {"blocks/main/table": (np.ravel, f"{theirs}.scale_shift_table")}
     for ours, attention, heads in (("main/qkv", "attn1", "qkv"), ("cross/kv", "attn2", "kv")):
-        for leaf, part in (("kernel", "weight"), ("bias", "bias")):
-            rows = (f"{theirs}.{attention}.to_{each}.{part}" for each in heads)
-            block[f"blocks/{ours}/{leaf}"] = (side_by_side, *rows)
+        block |= joined(f"blocks/{ours}", *(f"{theirs}.{attention}.to_{each}" for each in heads))
     for ours, name in (
         ("main/out", "attn1.to_out.0"),
         ("cross/q", "attn2.to_q"),

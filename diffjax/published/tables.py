@@ -85,12 +85,12 @@ def below(
     return {name.removeprefix(above): tensors[name] for name in names}
 
 
-def blocks(table: Table, depth: int) -> Table:
-    """Return the table of `depth` blocks, numbered `{i}` in their names; our arrays are stacked."""
+def blocks(table: Table, depth: int, first: int = 0) -> Table:
+    """Return the table of `depth` blocks, numbered `{i}` from `first`; our arrays are stacked."""
     return {
         ours: (
             _stacked(layout, len(names)),
-            *(name.format(i=i) for i in range(depth) for name in names),
+            *(name.format(i=i) for i in range(first, first + depth) for name in names),
         )
         for ours, (layout, *names) in table.items()
     }
@@ -167,6 +167,14 @@ def layer(ours: str, theirs: str, layout: Any = matrix, bias: Any = same) -> Tab
     """Return the entries of a layer."""
     table: Table = {f"{ours}/kernel": (layout, f"{theirs}.weight")}
     return table | ({f"{ours}/bias": (bias, f"{theirs}.bias")} if bias else {})
+
+
+def joined(ours: str, *theirs: str, layout: Layout = side_by_side) -> Table:
+    """Return the entries of a layer that is several layers of theirs, by default side by side."""
+    return {
+        f"{ours}/{leaf}": (layout, *(f"{name}.{part}" for name in theirs))
+        for leaf, part in (("kernel", "weight"), ("bias", "bias"))
+    }
 
 
 def conv(ours: str, theirs: str) -> Table:

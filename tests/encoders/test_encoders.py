@@ -7,7 +7,21 @@ import pytest
 from encoders_of_tests import folder
 
 from diffjax.data import Batches, Memory, Reading, load
-from diffjax.encoders import ENCODERS, TEXT, Described, Encoder, Pretrained, Words, clip, clip_pair
+from diffjax.encoders import (
+    ENCODERS,
+    POOLED,
+    TEXT,
+    Described,
+    Encoder,
+    Pretrained,
+    WithT5,
+    Words,
+    clip,
+    clip_pair,
+    clip_pair_t5,
+    clip_t5,
+    t5,
+)
 from diffjax.encoders.described import chosen
 from diffjax.encoders.words import split
 
@@ -17,16 +31,24 @@ MEMORY = Memory(np.arange(N, dtype=np.float32)[:, None].repeat(2, 1), texts=TEXT
 CAPTIONS = [caption for row in TEXTS for caption in row]
 
 
+PARTS = {
+    clip_pair: {"text_encoder": "clip", "text_encoder_2": "bigg"},
+    clip_pair_t5: {"text_encoder": "bigg", "text_encoder_2": "bigg", "text_encoder_3": "t5"},
+    clip_t5: {"text_encoder": "clip", "text_encoder_2": "t5"},
+}
+"""Encoders in the folder of a pipeline, and what is in its folders."""
+
+
 @pytest.fixture(scope="module", params=ENCODERS)
 def encoder(request, tmp_path_factory) -> Encoder:
     entry = ENCODERS[request.param]
     if entry is Words:
         return Words(Words.learn(CAPTIONS))
     path = tmp_path_factory.mktemp("encoder") / request.param
-    if entry is clip_pair:
-        for name, part in {"clip": "text_encoder", "bigg": "text_encoder_2"}.items():
-            folder(path / part, name)
-        return clip_pair(path=str(path), size=64)
+    if entry in PARTS:
+        for part, name in PARTS[entry].items():
+            folder(path / part, name, width=48 if part == "text_encoder_3" else 24)
+        return entry(path=str(path), **({"size": 64} if entry is clip_pair else {"length": 24}))
     folder(path, request.param)
     return entry(path=str(path), **({} if entry is clip else {"length": 24}))
 
@@ -67,6 +89,27 @@ def test_the_empty_text_is_the_null_of_guidance(encoder):
     """A prompt of no words would differ from what dropped conditions train."""
     for value in encoder(["", "  "]).values():
         assert (value == -1).all() if value.dtype == np.int32 else np.isnan(value).all()
+
+
+def test_tokens_of_clip_come_before_those_of_t5_and_are_padded(tmp_path):
+    """Stable Diffusion 3 would read the text of one encoder as that of another."""
+    path = tmp_path / "pipeline"
+    for part, name in PARTS[clip_pair_t5].items():
+        folder(path / part, name, width=50 if part.endswith("3") else 24)
+    three = clip_pair_t5(path=str(path), length=9)
+    parts = [f"{path}/text_encoder{end}" for end in ("", "_2", "_3")]
+    of_clip = [clip(path=part, state="before", pooled=True)(["it"]) for part in parts[:2]]
+    tokens, vector = (three(["it"])[name] for name in (TEXT, POOLED))
+    pair = np.concatenate([values[TEXT] for values in of_clip], -1)
+    length = pair.shape[1]
+    np.testing.assert_array_equal(tokens[:, :length, :48], pair)
+    assert not tokens[:, :length, 48:].any()
+    of_t5 = t5(path=parts[2], length=9, masked=False)(["it"])[TEXT]
+    np.testing.assert_array_equal(tokens[:, length:], of_t5)
+    np.testing.assert_array_equal(vector, np.concatenate([v[POOLED] for v in of_clip], -1))
+    assert isinstance(three, WithT5) and not np.isnan(tokens).any()
+    with pytest.raises(ValueError, match="CLIP has the width 48; needs at most that of T5, 24"):
+        WithT5(three.clip, t5(path=str(folder(tmp_path / "t5", "t5"))), before=True)
 
 
 def test_another_run_knows_its_vocabulary():

@@ -24,6 +24,7 @@ CASES = {
     "unet transformer": ("unet", {**UNET, "transformer": (2,)}, "", "cross_"),
     "dit cross": ("dit", {**DIT, "qk_norm": True}, "cross", "cross"),
     "dit joint": ("dit", DIT, "joint", None),
+    "dit single": ("dit", {**DIT, "dual": 1, "single": 1}, "joint", None),
 }
 every = pytest.mark.parametrize("case", some(CASES, ("unet transformer", "dit cross")))
 

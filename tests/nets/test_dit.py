@@ -13,7 +13,7 @@ from flax import linen as nn
 from diffjax.nets import dit
 from diffjax.nets.conditions import Label, Map, Tokens, Vector
 from diffjax.nets.dit import BlockSettings, DiT, TransformerBlock
-from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
+from diffjax.nets.positions import centre, fold, rotate, rotations, sincos, unfold
 
 B = 3
 SMALL = {"width": 12, "depth": 2, "heads": 2}
@@ -55,7 +55,26 @@ def far(a, b):
     return np.abs(a - b).reshape(len(a), -1).max(1) / np.abs(b).max()
 
 
-@pytest.mark.parametrize("form", [(), tuple(ALL.items())], ids=["plain", "all"])
+FLUX = {"qk_norm": True, "positions": "rotary", "axes": (0, 2, 4), "single": 1}
+SD3 = {"positions": "learned", "side": 5, "dual": 1, "mlp": "swiglu"}
+
+
+def test_learned_positions_begin_as_sines_and_are_cut_from_the_middle():
+    """Stable Diffusion 3 would see images of another size than its training at other places."""
+    x = jnp.zeros((1, 6, 4, 1))
+    params = dit(**SMALL, positions="learned", side=5, stretch=2).init(
+        jax.random.key(0, impl="unsafe_rbg"), x, jnp.zeros(1), None
+    )
+    table = params["positions"]
+    chex.assert_trees_all_close(table.reshape(25, 12), sincos((5, 5), 12, 2.0))
+    chex.assert_trees_all_equal(centre(table, (3, 2)), table[1:4, 1:3].reshape(6, 12))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [(), tuple(ALL.items()), tuple(FLUX.items()), tuple(SD3.items())],
+    ids=["plain", "all", "flux", "sd3"],
+)
 @pytest.mark.parametrize("shape", [(8, 3), (4, 6, 3), (3, 4, 2, 3), (4, 4, 4, 1)], ids=str)
 def test_sequences_images_and_videos(shape, form):
     """Only square images would work."""
@@ -203,6 +222,8 @@ def test_every_position_is_another(grid):
         ({"positions": "rotary", "width": 6}, (4, 4, 1), "positions='rotary' .* there are 3"),
         ({"positions": "rotary", "width": 8}, (2, 4, 4, 1), "rotary.* on 3 axes .*there are 4"),
         ({"width": 9, "heads": 3}, (4, 4, 1), "positions='sincos' .* width=9"),
+        ({"positions": "learned", "side": 3}, (8, 4, 1), r"a grid of \(4, 2\) patches: the lear"),
+        ({"positions": "rotary", "axes": (6,)}, (4, 4, 1), r"axes=\(6,\) .*needs 2 of them"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(settings, shape, message):
@@ -216,7 +237,16 @@ def test_what_cannot_work_is_refused_by_name(settings, shape, message):
     [
         ({"heads": 5}, "heads=5: must divide width=12"),
         ({"size": "M"}, "size='M': unknown; known: 'S', 'B', 'L', 'XL'"),
-        ({"positions": "learned"}, "positions='learned': unknown; known"),
+        ({"positions": "fixed"}, "positions='fixed': unknown; known"),
+        ({"positions": "learned"}, "side=0 with positions='learned': needs both"),
+        ({"side": 4}, "side=4 with positions='sincos': needs both"),
+        ({"axes": (2, 4)}, r"axes=\(2, 4\) with positions='sincos': needs 'rotary'"),
+        ({"axes": (3, 3), "positions": "rotary"}, "even numbers whose sum is the width 6 of a he"),
+        ({"dual": -1}, "dual=-1: needs dual >= 0"),
+        ({"dual": 2, "single": 1}, "dual=2, single=1: more than the blocks of depth=2"),
+        ({"dual": 2, "conditions": (Tokens(5),)}, "dual=2: more than the blocks of depth=2"),
+        ({"single": 1, "long_skips": True}, "single=1: not with long_skips=True or modulation"),
+        ({"single": 1, "conditions": (Tokens(5, mechanism="cross"),)}, "single=1: not with tokens"),
         ({"remat": "some"}, "remat='some': unknown; known: '', 'all', 'cheap'"),
         ({"depth": 0}, "depth=0: needs depth >= 1"),
         ({"patch": 0}, "patch=0"),

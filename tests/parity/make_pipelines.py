@@ -5,10 +5,11 @@
 
 Made with torch 2.13.0 (CPU), diffusers 0.42.1, transformers 5.24.0 and numpy 2.4.6.
 
-Small pipelines of the form of Stable Diffusion 1.5, 2.1 and XL, with injected noise. The file holds
-no weights: `drawn` of `make_dit.py` draws each tensor from its name. It holds configs, names and
-shapes, and for each pipeline the last latents and the images of PROMPTS, guided away from no
-negative prompt and from a stated one.
+Small pipelines of the form of Stable Diffusion 1.5, 2.1, XL, 3 and 3.5, PixArt, and Flux.1, with
+injected noise. The file holds no weights: `drawn` of `make_dit.py` draws each tensor from its name.
+It holds configs, names and shapes, and for each pipeline the last latents and the images of
+PROMPTS, guided away from no negative prompt and from a stated one. Flux.1 dev has its weight of
+guidance as an input and no negative prompt; schnell is guided away from the stated one alone.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from make_dit import drawn, redraw
 
-SIDE, CHANNELS, STEPS, WEIGHT = 8, 4, 4, 3.0
+SIDE, STEPS, WEIGHT = 8, 4, 3.0
 PROMPTS, NEGATIVE = ["red apple, noto style", "zebra quartz"], "cats"
 TOKENIZERS = Path(__file__).parents[1] / "encoders" / "tokenizers"
 WORDS = 523
@@ -31,6 +32,8 @@ SECOND = TEXT | {"hidden_size": 16, "num_attention_heads": 2, "projection_dim": 
 SECOND |= {"hidden_act": "gelu"}
 VAE = {"block_out_channels": [8, 16], "norm_num_groups": 4, "sample_size": 2 * SIDE}
 VAE |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+CODED = VAE | {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+CODED |= {"shift_factor": 0.0609, "scaling_factor": 1.5305}
 CROSS = ["CrossAttnDownBlock2D", "DownBlock2D"]
 UNET = {"sample_size": SIDE, "block_out_channels": (16, 32), "layers_per_block": 1}
 UNET |= {"norm_num_groups": 4, "cross_attention_dim": 24, "attention_head_dim": 2}
@@ -43,9 +46,15 @@ PIXART |= {"cross_attention_dim": 16, "caption_channels": 24, "norm_num_groups":
 PIXART |= {"interpolation_scale": 2, "use_additional_conditions": False}
 T5 = {"vocab_size": 64, "d_model": 24, "d_kv": 6, "d_ff": 36, "num_layers": 2, "num_heads": 3}
 T5 |= {"feed_forward_proj": "gated-gelu"}
+SD3 = {"sample_size": SIDE, "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 8}
+SD3 |= {"caption_projection_dim": 16, "joint_attention_dim": 48, "pooled_projection_dim": 22}
+SD3 |= {"pos_embed_max_size": 6}
+FLUX = {"num_layers": 2, "num_single_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
+FLUX |= {"joint_attention_dim": 24, "pooled_projection_dim": 24, "axes_dims_rope": (2, 4, 2)}
 TIED = "encoder.embed_tokens.weight"
 LATENT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LATENT |= {"steps_offset": 1}
+FLOW = "FlowMatchEulerDiscreteScheduler"
 DDIM = LATENT | {"clip_sample": False, "set_alpha_to_one": False}
 CASES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "sd15": ("StableDiffusionPipeline", UNET, "DDIMScheduler", DDIM),
@@ -57,14 +66,45 @@ CASES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     ),
     "sdxl": ("StableDiffusionXLPipeline", XL, "DDIMScheduler", DDIM),
     "pixart": ("PixArtSigmaPipeline", PIXART, "DPMSolverMultistepScheduler", {"beta_end": 0.02}),
+    "sd3": ("StableDiffusion3Pipeline", SD3, FLOW, {"shift": 3.0}),
+    "sd35": (
+        "StableDiffusion3Pipeline",
+        SD3 | {"qk_norm": "rms_norm", "dual_attention_layers": (0,)},
+        FLOW,
+        {"shift": 3.0},
+    ),
+    "flux_dev": (
+        "FluxPipeline",
+        FLUX | {"guidance_embeds": True},
+        FLOW,
+        {"shift": 3.0, "use_dynamic_shifting": True},
+    ),
+    "flux_schnell": ("FluxPipeline", FLUX, FLOW, {"shift": 1.0}),
 }
-SIZES = {"sd21": {"hidden_act": "gelu"}}
+SIZES = {
+    "sd21": {"hidden_act": "gelu"},
+    "sd3": {"projection_dim": 12},
+    "sd35": {"projection_dim": 12},
+}
 """Settings of the text tower that differ from those of `TEXT`."""
+FOLDERS = {
+    "sdxl": {"tokenizer": "clip", "tokenizer_2": "merges"},
+    "pixart": {"tokenizer": "t5"},
+    "sd3": {"tokenizer": "clip", "tokenizer_2": "merges", "tokenizer_3": "t5"},
+    "flux": {"tokenizer": "clip", "tokenizer_2": "t5"},
+}
+"""Folders of tokenizers, by their part."""
 
 
-def noise() -> np.ndarray:
+def family(name: str) -> str:
+    """The pipelines with equal parts."""
+    return "sd3" if name == "sd35" else name.partition("_")[0]
+
+
+def noise(name: str) -> np.ndarray:
     """Latents that the pipelines start from, (B, C, H, W)."""
-    shape = (len(PROMPTS), CHANNELS, SIDE, SIDE)
+    channels = 16 if family(name) in ("sd3", "flux") else 4
+    shape = (len(PROMPTS), channels, SIDE, SIDE)
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
@@ -83,32 +123,41 @@ def parts(name: str) -> tuple[Any, dict[str, Any]]:
     import transformers
 
     kind, unet, scheduler, settings = CASES[name]
-    nets: dict[str, Any] = {"vae": diffusers.AutoencoderKL(**VAE)}
-    if name == "pixart":
-        nets["transformer"] = diffusers.PixArtTransformer2DModel(**unet)
-        nets["text_encoder"] = transformers.T5EncoderModel(transformers.T5Config(**T5))
-        tokenizers = {"tokenizer": "t5"}
-    else:
-        nets["unet"] = diffusers.UNet2DConditionModel(**unet)
-        tower = transformers.CLIPTextConfig(**TEXT, **SIZES.get(name, {}))
-        nets["text_encoder"] = transformers.CLIPTextModel(tower)
-        tokenizers = {"tokenizer": "clip"}
-    if name == "sdxl":
+    of, tower = family(name), transformers.CLIPTextConfig(**TEXT, **SIZES.get(name, {}))
+    vae = CODED if of in ("sd3", "flux") else VAE
+    nets: dict[str, Any] = {"vae": diffusers.AutoencoderKL(**vae)}
+    classes = {
+        "pixart": "PixArtTransformer2DModel",
+        "sd3": "SD3Transformer2DModel",
+        "flux": "FluxTransformer2DModel",
+    }
+    part = "transformer" if of in classes else "unet"
+    nets[part] = getattr(diffusers, classes.get(of, "UNet2DConditionModel"))(**unet)
+    towers = {"sd3": transformers.CLIPTextModelWithProjection}
+    if of != "pixart":
+        nets["text_encoder"] = towers.get(of, transformers.CLIPTextModel)(tower)
+    if of in ("sdxl", "sd3"):
         second = transformers.CLIPTextConfig(**SECOND)
         nets["text_encoder_2"] = transformers.CLIPTextModelWithProjection(second)
-        tokenizers["tokenizer_2"] = "merges"
-    fixed = ("pos_embed.pos_embed",)
+    if t5 := {"pixart": "text_encoder", "sd3": "text_encoder_3", "flux": "text_encoder_2"}.get(of):
+        wide = T5 | ({"d_model": 48} if of == "sd3" else {})
+        nets[t5] = transformers.T5EncoderModel(transformers.T5Config(**wide))
+    tokenizers = FOLDERS.get(of, {"tokenizer": "clip"})
+    fixed = ("pos_embed.pos_embed",) if of == "pixart" else ()
     shapes = {
         part: json.loads(redraw(net.eval(), prefix=f"{part}.", fixed=fixed))
         for part, net in nets.items()
     }
     configs = {part: config(net) for part, net in nets.items()}
-    if shapes["text_encoder"].pop(TIED, None):  # files hold the first name of this tensor alone
-        words = drawn("text_encoder.shared.weight", tuple(shapes["text_encoder"]["shared.weight"]))
-        nets["text_encoder"].shared.weight.copy_(torch.from_numpy(words))
-    kind_of = transformers.T5Tokenizer if name == "pixart" else transformers.CLIPTokenizer
+    if t5:  # files hold the first name of this tensor alone
+        shapes[t5].pop(TIED, None)
+        words = drawn(f"{t5}.shared.weight", tuple(shapes[t5]["shared.weight"]))
+        nets[t5].shared.weight.copy_(torch.from_numpy(words))
+    kinds = {"t5": transformers.T5Tokenizer}
     made = {
-        part: kind_of.from_pretrained(str(TOKENIZERS / folder))
+        part: kinds.get(folder, transformers.CLIPTokenizer).from_pretrained(
+            str(TOKENIZERS / folder)
+        )
         for part, folder in tokenizers.items()
     }
     for tokenizer in made.values():
@@ -121,7 +170,7 @@ def parts(name: str) -> tuple[Any, dict[str, Any]]:
     pipeline.set_progress_bar_config(disable=True)
     index = {"_class_name": kind, "scheduler": ["diffusers", scheduler]}
     index |= {part: ["", type(net).__name__] for part, net in nets.items()}
-    index |= {part: ["transformers", kind_of.__name__] for part in made}
+    index |= {part: ["transformers", type(tokenizer).__name__] for part, tokenizer in made.items()}
     about = {"index": index, "shapes": shapes, "configs": configs, "tokenizers": tokenizers}
     return pipeline, about | {"scheduler": {"_class_name": scheduler, **settings}}
 
@@ -132,21 +181,27 @@ def case(name: str) -> dict[str, Any]:
     pipeline, about = parts(name)
     stored: dict[str, Any] = {"about": json.dumps(about)}
     settings: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": WEIGHT}
+    latents = torch.from_numpy(noise(name))
     if name == "pixart":
         settings |= {"use_resolution_binning": False, "height": 2 * SIDE, "width": 2 * SIDE}
         settings |= {"clean_caption": False}
+    if family(name) == "flux":
+        settings |= {"height": 2 * SIDE, "width": 2 * SIDE}
+        latents = pipeline._pack_latents(latents, *latents.shape)
     none = "" if name == "pixart" else None  # the defaults of the classes
-    for negative in (none, [NEGATIVE] * len(PROMPTS)):
+    texts = (none,) if name == "flux_dev" else (none, [NEGATIVE] * len(PROMPTS))
+    for negative in texts:
+        if negative and name == "flux_schnell":
+            settings["true_cfg_scale"] = WEIGHT
         for kind, what in {"latent": "latents", "np": "image"}.items():
             made = pipeline(
-                PROMPTS,
-                negative_prompt=negative,
-                latents=torch.from_numpy(noise()),
-                output_type=kind,
-                **settings,
+                PROMPTS, negative_prompt=negative, latents=latents, output_type=kind, **settings
             )
+            images = made.images
+            if family(name) == "flux" and kind == "latent":
+                images = pipeline._unpack_latents(images, 2 * SIDE, 2 * SIDE, 2)
             place = "negative" if negative else "plain"
-            stored[f"{place}/{what}"] = np.asarray(made.images)
+            stored[f"{place}/{what}"] = np.asarray(images)
     return stored
 
 

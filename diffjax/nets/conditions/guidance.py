@@ -11,6 +11,7 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from diffjax.nets.conditions.base import Vector, absent, place
+from diffjax.nets.conditions.vector import waves
 
 RATES = (0.25, 0.5, 1.0, 2.0)
 """Frequencies of the sines and cosines of a weight."""
@@ -22,7 +23,8 @@ class Guidance:
 
     It enters by features f(w) with f(1) = 0, and two layers without biases, the last of which
     starts at zero. So w = 1 adds exactly zero, whatever was learned, and a new network is its
-    teacher at every weight. Raises ValueError for another name or size.
+    teacher at every weight. waves: w enters by 256 cosines and sines of 1,000 w and two layers
+    with biases instead, as in Flux.1. Raises ValueError for another name or size.
 
     >>> Guidance().missing(jnp.zeros((2, 3))).tolist()
     [nan, nan]
@@ -31,6 +33,7 @@ class Guidance:
     size: int = 1
     name: str = "guidance"
     mechanism: str = ""
+    waves: bool = False
     mechanisms: ClassVar[tuple[str, ...]] = ("embedding",)
     droppable: ClassVar[bool] = False
 
@@ -47,9 +50,13 @@ class Guidance:
         return absent(len(x))
 
     def embed(self, value: Float[Array, " b"], width: int, dtype: Any, rows: Initializer) -> Vector:
+        if self.waves:
+            h = waves(1000 * jnp.where(jnp.isnan(value), 1.0, value)[:, None])
+            h = nn.Dense(width, name=f"{place(self)}_in")(h)
+            return nn.Dense(width, name=f"{place(self)}_out")(nn.silu(h)).astype(dtype)
         beyond = jnp.where(jnp.isnan(value), 0.0, value - 1)[:, None]
-        waves = beyond * jnp.asarray(RATES)[None]
-        features = jnp.concatenate([beyond, jnp.sin(waves), jnp.cos(waves) - 1], 1)
+        angles = beyond * jnp.asarray(RATES)[None]
+        features = jnp.concatenate([beyond, jnp.sin(angles), jnp.cos(angles) - 1], 1)
         h = nn.silu(nn.Dense(width, use_bias=False, name=f"{place(self)}_in")(features))
         last = nn.Dense(
             width, use_bias=False, kernel_init=nn.initializers.zeros, name=f"{place(self)}_out"
