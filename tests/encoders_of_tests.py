@@ -13,7 +13,10 @@ HERE = Path(__file__).parent
 STORED = np.load(HERE / "parity/text.npz")
 POSITIONS, KNOWN = 64, 600
 """Numbers of positions and of tokens."""
-TOKENIZERS = {"clip": "clip", "bigg": "merges", "bert": "bert", "t5": "t5", "umt5": "pieces"}
+TOKENIZERS = {
+    **{"clip": "clip", "bigg": "merges", "bert": "bert", "t5": "t5", "umt5": "pieces"},
+    **{"gemma2": "bert", "qwen3": "clip"},
+}
 """The tokenizer of each network of the parity test."""
 
 

@@ -31,7 +31,13 @@ POOLED = f"{TEXT}_pooled"
 """The name of the condition that holds one vector for a whole text."""
 STATES = ("last", "before")
 EMPTY = ("missing", "encoded", "zeros")
-FAMILIES = {"clip": ("clip_text_model",), "bert": ("bert",), "t5": ("t5", "umt5")}
+FAMILIES = {
+    "clip": ("clip_text_model",),
+    "bert": ("bert",),
+    "t5": ("t5", "umt5"),
+    "gemma2": ("gemma2",),
+    "qwen3": ("qwen3",),
+}
 """The `model_type` of the transformers of each entry."""
 
 
@@ -44,7 +50,7 @@ class Rule(NamedTuple):
     conditions that dropout has removed; "encoded", its states; or "zeros". pooled: whether there is
     a condition `text_pooled`. cut: whether texts with more tokens are cut before their last token,
     as published pipelines do; otherwise they are refused. lower: whether texts are read in lower
-    case, without spaces at their ends.
+    case, without spaces at their ends. prefix: what stands before each text.
     """
 
     length: int
@@ -54,6 +60,7 @@ class Rule(NamedTuple):
     pooled: bool = False
     cut: bool = False
     lower: bool = False
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ class Pretrained:
     def _tokens(self, here: str) -> tokenizers.Ids:
         """Return the tokens of a text (1, L); raise ValueError where it cannot be encoded."""
         here = here.lower().strip() if self.rule.lower else here
+        here = self.rule.prefix + here
         tokens = self.tokenizer([here], self.rule.length, cut=self.rule.cut)
         known = self.network.settings.vocabulary
         if (largest := tokens.ids.max()) >= known:

@@ -1,4 +1,4 @@
-"""Transformers that read texts: CLIP's, BERT and T5, one network with settings."""
+"""Transformers that read texts: CLIP's, BERT, T5, Gemma and Qwen, one network with settings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
     "tanh_gelu": nn.gelu,
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     "relu": nn.relu,
+    "silu": nn.silu,
 }
 """Activations of the layers between attentions, by name."""
 
@@ -33,7 +34,11 @@ class TextSettings:
     none. types: token types, whose first is added to all tokens, 0 for none. causal: tokens attend
     to previous tokens and themselves. after: norms follow the sums (BERT) instead of preceding
     attention and layers. rms: norms divide by the root mean square, without mean and bias.
-    biases: layers have biases. scaled: products of queries and keys are divided by sqrt(head).
+    biases: layers have biases. divisor: products of queries and keys are divided by its root, 0 for
+    `head`. rooted: the vectors of words are multiplied by the root of the width. groups: heads of
+    keys and values, each shared by several of queries, 0 for `heads`. turned: the base of rotary
+    positions, 0 for none. unit: queries and keys have RMS norms per head. doubled: norms precede
+    and follow attention and layers. cap: products p become cap tanh(p / cap), 0 for p itself.
     buckets: the number of learned relative positions per head, 0 for none, for distances up to
     `far`; each: every block has its own. gated: the first layer has a second one that multiplies
     its output. epsilon: of the norms.
@@ -52,7 +57,13 @@ class TextSettings:
     after: bool = False
     rms: bool = False
     biases: bool = True
-    scaled: bool = True
+    divisor: float = 0.0
+    rooted: bool = False
+    groups: int = 0
+    turned: float = 0.0
+    unit: bool = False
+    doubled: bool = False
+    cap: float = 0.0
     buckets: int = 0
     far: int = 128
     each: bool = False
@@ -94,21 +105,26 @@ class Block(nn.Module):
         if settings.after:
             h = first(x + attend(x))
             return (second(h + self._layers(h)), x), None
+        if settings.doubled:
+            last_1, last_2 = settings.norm("after_1"), settings.norm("after_2")
+            h = x + last_1(attend(first(x)))
+            return (h + last_2(self._layers(second(h))), x), None
         h = x + attend(first(x))
         return (h + self._layers(second(h)), x), None
 
     def _attended(self, x: Tokens, bias: Any, there: Any) -> Tokens:
-        settings = self.settings
-        size = settings.heads * settings.head
+        settings, groups = self.settings, self.settings.groups or self.settings.heads
+        heads = {"q": settings.heads, "k": groups, "v": groups}
         q, k, v = (
-            settings.layer(size, name)(x).reshape(*x.shape[:2], settings.heads, settings.head)
-            for name in "qkv"
+            settings.layer(n * settings.head, name)(x).reshape(*x.shape[:2], n, settings.head)
+            for name, n in heads.items()
         )
-        scale = 1 / math.sqrt(settings.head) if settings.scaled else 1.0
-        attended = jax.nn.dot_product_attention(
-            q, k, v, bias, there, scale=scale, is_causal=settings.causal
-        )
-        return settings.layer(settings.width, "out")(attended.reshape(*x.shape[:2], size))
+        if settings.unit:
+            q, k = settings.norm("norm_q")(q), settings.norm("norm_k")(k)
+        if settings.turned:
+            q, k = turned(q, settings.turned), turned(k, settings.turned)
+        attended = attention(settings, q, k, v, bias, there)
+        return settings.layer(settings.width, "out")(attended.reshape(*x.shape[:2], -1))
 
     def _layers(self, x: Tokens) -> Tokens:
         settings = self.settings
@@ -116,6 +132,36 @@ class Block(nn.Module):
         if settings.gated:
             h = h * settings.layer(settings.hidden, "mlp_gate")(x)
         return settings.layer(settings.width, "mlp_out")(h)
+
+
+def attention(
+    settings: TextSettings, q: Array, k: Array, v: Array, bias: Any, there: Bool[Array, "b 1 1 l"]
+) -> Float[Array, "b l h d"]:
+    """Return what tokens attend to, for queries (B, L, heads, d), keys and values (B, L, g, d)."""
+    scale, causal = 1 / math.sqrt(settings.divisor or settings.head), settings.causal
+    if not settings.cap:
+        return jax.nn.dot_product_attention(q, k, v, bias, there, scale=scale, is_causal=causal)
+    k, v = (a.repeat(settings.heads // a.shape[2], 2) for a in (k, v))
+    products = jnp.einsum("bqhd,bkhd->bhqk", q, k) * scale
+    products = settings.cap * jnp.tanh(products / settings.cap)
+    before = jnp.tril(jnp.ones((1, 1, q.shape[1], q.shape[1]), bool))
+    seen = there & before if causal else there
+    shares = jax.nn.softmax(jnp.where(seen, products, jnp.finfo(products.dtype).min), -1)
+    return jnp.einsum("bhqk,bkhd->bqhd", shares, v)
+
+
+def turned(x: Float[Array, "b l h d"], base: float) -> Float[Array, "b l h d"]:
+    """Turn the pairs of features i and i + d / 2 by place / base^(2 i / d) (arXiv:2104.09864).
+
+    >>> turned(jnp.ones((1, 2, 1, 2)), 10_000.0)[0, :, 0].round(3).tolist()
+    [[1.0, 1.0], [-0.301, 1.382]]
+    """
+    half = x.shape[-1] // 2
+    rates = base ** (-jnp.arange(half) / half)
+    angles = jnp.outer(jnp.arange(x.shape[1]), rates)[None, :, None]
+    a, b = jnp.split(x, 2, -1)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
 
 class TextTransformer(nn.Module):
@@ -131,6 +177,7 @@ class TextTransformer(nn.Module):
     def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> tuple[Tokens, Tokens]:
         settings, length = self.settings, ids.shape[1]
         h = nn.Embed(settings.vocabulary, settings.width, name="words")(ids)
+        h = h * math.sqrt(settings.width) if settings.rooted else h
         if settings.length:
             at = (1, settings.length, settings.width)
             h = h + self.param("positions", nn.initializers.normal(0.02), at)[:, :length]

@@ -1,4 +1,4 @@
-"""Names and layouts of published transformers of text: CLIP's, BERT and T5, of Hugging Face."""
+"""Names and layouts of transformers of text of Hugging Face: CLIP, BERT, T5, Gemma and Qwen."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "tanh_gelu",
     "quick_gelu": "quick_gelu",
     "relu": "relu",
+    "silu": "silu",
 }
 """Our activations by their names in config.json."""
 
@@ -134,7 +135,7 @@ def t5(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Publishe
         activation=activation("gelu_new" if (form, kind) == ("gated", "gelu") else kind),
         rms=True,
         biases=False,
-        scaled=False,
+        divisor=1.0,
         buckets=config["relative_attention_num_buckets"],
         far=config.get("relative_attention_max_distance", 128),
         each=config["model_type"] == "umt5",
@@ -160,12 +161,109 @@ def t5(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Publishe
     return assembled(settings, table, tensors, config)
 
 
+def language(config: Mapping[str, Any], **more: Any) -> TextSettings:
+    """Return the settings that Gemma and Qwen state by the same names."""
+    return TextSettings(
+        vocabulary=config["vocab_size"],
+        width=config["hidden_size"],
+        depth=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        head=config["head_dim"],
+        hidden=config["intermediate_size"],
+        groups=config["num_key_value_heads"],
+        turned=base(config),
+        causal=True,
+        rms=True,
+        biases=False,
+        gated=True,
+        epsilon=config["rms_norm_eps"],
+        **more,
+    )
+
+
+def base(config: Mapping[str, Any]) -> float:
+    """Return the base of rotary positions; raise ValueError for positions that are stretched."""
+    stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = stated.get("rope_type", stated.get("type", "default"))
+    if kind != "default":
+        raise ValueError(f"config.json: rope_type={kind!r}: unknown; known: default")
+    return float(stated.get("rope_theta") or config["rope_theta"])
+
+
+def gemma2(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Published:
+    """Return Gemma 2 (arXiv:2408.00118), whose norms multiply by 1 + weight.
+
+    Every other block sees a window of tokens alone, which a caption never fills.
+    """
+    settings = language(
+        config,
+        activation=activation(config.get("hidden_activation") or config["hidden_act"]),
+        divisor=float(config["query_pre_attn_scalar"]),
+        rooted=True,
+        doubled=True,
+        cap=float(config.get("attn_logit_softcapping") or 0),
+    )
+    norms = {
+        "norm_1": "input_layernorm",
+        "after_1": "post_attention_layernorm",
+        "norm_2": "pre_feedforward_layernorm",
+        "after_2": "post_feedforward_layernorm",
+    }
+    return decoder(settings, norms, tensors, config, above_one)
+
+
+def qwen3(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Published:
+    """Return Qwen 3 (arXiv:2505.09388)."""
+    if config.get("attention_bias"):
+        raise ValueError("config.json: attention_bias=True: unknown; known: False")
+    settings = language(config, activation=activation(config["hidden_act"]), unit=True)
+    norms = {
+        "norm_1": "input_layernorm",
+        "norm_2": "post_attention_layernorm",
+        "norm_q": "self_attn.q_norm",
+        "norm_k": "self_attn.k_norm",
+    }
+    return decoder(settings, norms, tensors, config, same)
+
+
+def decoder(
+    settings: TextSettings,
+    norms: Mapping[str, str],
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    scale: Any,
+) -> Published:
+    """Return a language model without its head. scale: a weight of a norm as a factor."""
+    above = "model." if any(name.startswith("model.") for name in tensors) else ""
+    at = f"{above}layers.{{i}}."
+    names = {ours: f"self_attn.{ours}_proj" for ours in "qkv"} | {"out": "self_attn.o_proj"}
+    # The activation follows the layer that they call the gate.
+    names |= {"mlp_in": "mlp.gate_proj", "mlp_gate": "mlp.up_proj", "mlp_out": "mlp.down_proj"}
+    block: Table = {
+        f"blocks/{ours}/kernel": (matrix, f"{at}{name}.weight") for ours, name in names.items()
+    }
+    block |= {f"blocks/{ours}/scale": (scale, f"{at}{name}.weight") for ours, name in norms.items()}
+    table = blocks(block, settings.depth)
+    table |= {
+        "words/embedding": (same, f"{above}embed_tokens.weight"),
+        "last/scale": (scale, f"{above}norm.weight"),
+    }
+    return assembled(settings, table, tensors, config)
+
+
+def above_one(w: np.ndarray) -> np.ndarray:
+    """Return the factor of a norm that stores its difference from 1."""
+    return 1 + w
+
+
 FINAL = "encoder.final_layer_norm.weight"
 READERS = {
     "clip_text_model": clip,
     "bert": bert,
     "t5": t5,
     "umt5": t5,
+    "gemma2": gemma2,
+    "qwen3": qwen3,
 }
 """Readers by `model_type`: (tensors, config) -> Published."""
 UNUSED = ("decoder.", "lm_head.", "pooler.", "visual_projection.", "vision_model.", "cls.")

@@ -20,6 +20,8 @@ from diffjax.encoders import (
     clip_pair,
     clip_pair_t5,
     clip_t5,
+    gemma2,
+    qwen3,
     t5,
 )
 from diffjax.encoders.described import chosen
@@ -110,6 +112,15 @@ def test_tokens_of_clip_come_before_those_of_t5_and_are_padded(tmp_path):
     assert isinstance(three, WithT5) and not np.isnan(tokens).any()
     with pytest.raises(ValueError, match="CLIP has the width 48; needs at most that of T5, 24"):
         WithT5(three.clip, t5(path=str(folder(tmp_path / "t5", "t5"))), before=True)
+
+
+def test_a_prefix_stands_before_each_text(tmp_path):
+    """A network that was trained with an instruction would read texts without it."""
+    path = str(folder(tmp_path / "qwen3", "qwen3"))
+    plain, told_ = qwen3(path=path, length=24), qwen3(path=path, length=24, prefix="number ")
+    np.testing.assert_array_equal(told_(["3 alone"])[TEXT], plain(["number 3 alone"])[TEXT])
+    with pytest.raises(ValueError, match="holds qwen3; needs gemma2; allowed: qwen3"):
+        gemma2(path=path)
 
 
 def test_another_run_knows_its_vocabulary():

@@ -24,6 +24,10 @@ SMALL = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 36, "num_hidd
 SMALL |= {"num_attention_heads": 3, "max_position_embeddings": 10}
 T5 = {"vocab_size": 50, "d_model": 24, "d_kv": 6, "d_ff": 36, "num_layers": 3, "num_heads": 3}
 T5 |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}
+LANGUAGE = SMALL | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+LANGUAGE |= {"max_position_embeddings": 64, "rope_theta": 10_000.0}
+GEMMA = LANGUAGE | {"query_pre_attn_scalar": 24, "sliding_window": 64}
+GEMMA |= {"attn_logit_softcapping": 2.0, "attn_implementation": "eager"}
 TIED = "encoder.embed_tokens.weight"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "clip": ("CLIPTextModel", "CLIPTextConfig", SMALL | {"eos_token_id": 2}),
@@ -36,6 +40,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "t5": ("T5EncoderModel", "T5Config", T5 | {"feed_forward_proj": "relu"}),
     "t5 1.1": ("T5EncoderModel", "T5Config", T5 | {"feed_forward_proj": "gated-gelu"}),
     "umt5": ("UMT5EncoderModel", "UMT5Config", T5 | {"feed_forward_proj": "gated-gelu"}),
+    "gemma2": ("Gemma2Model", "Gemma2Config", GEMMA),
+    "qwen3": ("Qwen3Model", "Qwen3Config", LANGUAGE),
 }
 
 
