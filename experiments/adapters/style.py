@@ -36,7 +36,7 @@ FILE, COMMAND, NEW, OLD = "style.json", "experiments.adapters.style", "duotone",
 PROMPTS, SHOWN, STEPS, SEED = 48, 8, 30, 0
 FIRST = "first network"
 WAYS = {
-    "the word": ("adapter=rows:where=words_text", "optimizer.learning_rate=0.05"),
+    "the word": ("adapter=rows:where=words_text", "optimizer.learning_rate=0.005"),
     "word and LoRA, rank 8": (),
 }
 
@@ -130,7 +130,7 @@ def study(base: Path, runs: Path, out: Path, steps: int | None = None) -> None:
     report |= {**provenance(), "ways": rows}
     write_text(out / FILE, json.dumps(report, indent=1) + "\n")
     lines = [x[None, :SHOWN] for x in shown.values()]
-    plot.save(out / "style.png", plot.strips(lines, [*shown], concepts()[:SHOWN]))
+    plot.save(out / "style.png", plot.strips(lines, [*shown], [name[:14] for name in concepts()[:SHOWN]]))
 
 
 def main() -> int:
