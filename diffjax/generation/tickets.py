@@ -138,10 +138,11 @@ def tickets(
         if asked["weight"] is not None:
             leaves = rows.of(weighted(plan, float(asked["weight"][k])))
         start = np.zeros(job.form.shape, np.float32) if asked["x0"] is None else asked["x0"][k]
-        own = {name: np.asarray(values[k]) for name, values in cond.items()}
+        mine = {name: np.asarray(values[k]) for name, values in cond.items()}
         key, number = stream(int(seeds[k]), job.stream), np.int32(index[k])
         first = np.float32(plan.table.t[0])
-        arguments = key, number, own, first, start, asked["x0"] is not None
+        own = slot.own(plan.guidance, mine, job.form.shape)
+        arguments = key, number, mine, own, first, start, asked["x0"] is not None
         more = {"every": every, "notify": notify, "leaves": leaves, "arguments": arguments}
         made.append(Ticket(job, int(number), len(plan.table), **more))
     return made
