@@ -21,10 +21,13 @@ from diffjax import __version__, builder, checks
 from diffjax.config import ConfigError
 from diffjax.devices.mesh import layout
 from diffjax.generation import Engine, Job
+from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained, resampled
 from diffjax.serve.limits import Limits
 from diffjax.serve.requests import Asked
 
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""The formats of images that a request may hold."""
 PIXELS = 2**24
 """Largest number of pixels of an image that a request holds."""
 PLANS = 64
@@ -45,12 +48,19 @@ class Admitted:
 class Service:
     """The network of a server, its engine, and its counts.
 
-    trained: the network. slots: those of the engine. guided: whether requests may set a guidance
-    weight; each row then costs the passes of guidance, also at weight 1. Raises ConfigError for a
-    network whose run cannot be sampled by an engine.
+    trained: the network. slots, group: those of the engine. guided: whether requests may set a
+    guidance weight; each row then costs the passes of guidance, also at weight 1. Raises
+    ConfigError for a network whose run cannot be sampled by an engine.
     """
 
-    def __init__(self, trained: Trained, slots: int, limits: Limits, guided: bool = True):
+    def __init__(
+        self,
+        trained: Trained,
+        slots: int,
+        limits: Limits,
+        guided: bool = True,
+        group: int | None = None,
+    ):
         self.trained, self.limits = trained, limits
         self.guided = guided and _weighs(trained)
         job = trained.job(weight=1.0) if self.guided else trained.job()
@@ -58,7 +68,8 @@ class Service:
         planned = lambda **changes: resampled(trained, changes)
         self._planned = functools.lru_cache(PLANS)(planned)
         try:
-            self.engine = Engine(job, slots=slots, limit=limits.waiting, mesh=layout().mesh)
+            engine = functools.partial(Engine, limit=limits.waiting, mesh=layout().mesh)
+            self.engine = engine(job, slots=slots, group=group)
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
         self.texts = bool(trained.experiment.form.texts)
@@ -86,6 +97,7 @@ class Service:
             "guided": self.guided,
             "guidance": _weight(e.config["sampling"].get("guidance", 1.0)),
             "prompts": self.texts,
+            "keys": bool(self.limits.keys),
             "slots": self.engine.slots,
             "limits": {"num": self.limits.num, "steps": self.limits.steps},
             "version": __version__,
@@ -113,26 +125,43 @@ class Service:
         for name, most in {"num": self.limits.num, "steps": self.limits.steps}.items():
             if (value := getattr(asked, name)) is not None and value > most:
                 raise ConfigError(f"{name}={value}: needs at most {most}")
-        if asked.guidance is not None and not self.guided:
-            raise ConfigError(f"guidance={asked.guidance}: this server has no guidance")
+        for name in ("guidance", "negative"):
+            if (value := getattr(asked, name)) is not None and not self.guided:
+                raise ConfigError(f"{name}={value}: this server has no guidance")
         seed = secrets.randbelow(checks.SEEDS) if asked.seed is None else asked.seed
-        start = None if asked.image is None else image(asked.image, self.form.kind, self.form.shape)
+        start, mask = self._pictures(asked)
         job = self._with(asked.sampler, asked.steps).job(
             seed=seed,
             index=[*range(asked.index, asked.index + asked.num)],
             label=asked.label,
             prompt=asked.prompt,
+            negative=asked.negative,
             cond=asked.cond,
             weight=asked.guidance,
             start=start,
-            strength=asked.strength,
+            strength=1.0 if mask is not None and asked.strength is None else asked.strength,
         )
+        job = job if mask is None else masked(job, mask)
         self.engine.check(job)
         passes, name = self.engine.passes(job), job.about["sampler"]["name"]
         about = {"seed": seed, "sampler": name, "rows": job.plan.rows, "passes": passes}
-        more = {name: getattr(asked, name) for name in ("guidance", "prompt")}
+        more = {name: getattr(asked, name) for name in ("guidance", "prompt", "negative")}
         about |= {name: value for name, value in more.items() if value is not None}
         return Admitted(job, asked.num, asked.every, passes * asked.num, about)
+
+    def _pictures(self, asked: Asked) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the image from which samples start, (1, H, W, C), and its mask, (1, h, w, 1)."""
+        if asked.mask is not None and asked.image is None:
+            raise ConfigError("mask: applies to image, which is missing")
+        if asked.image is None:
+            return None, None
+        if self.form.kind != "image":
+            raise ConfigError(f"image: the network generates {self.form.kind}, no images")
+        start = image("image", asked.image, self.form.shape)
+        if asked.mask is None:
+            return start, None
+        grid = self.trained.experiment.form.shape[:2]  # that of the latents, if there are any
+        return start, image("mask", asked.mask, (*grid, 1)) / np.float32(255)
 
     def answer(self, item: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
         """Return a stored item as JSON: its picture in base64, and its values unless it is one."""
@@ -172,23 +201,22 @@ def png(x: np.ndarray, about: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def image(text: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the PNG or JPEG in a text in base64, cut and scaled to the shape, uint8 (1, H, W, C).
+def image(name: str, text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the picture in a text in base64, cut and scaled to the shape, uint8 (1, H, W, C).
 
-    Raises ConfigError for another kind of data, and for a text that holds no such image.
+    name: of the field, for messages. Raises ConfigError for a text that holds no PNG, JPEG or WebP,
+    and for one of more than `PIXELS` pixels, whose pixels are not read.
     """
-    if kind != "image":
-        raise ConfigError(f"image: the network generates {kind}, no images")
     try:
         data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > PIXELS:
             raise Image.DecompressionBombError
         picture = ImageOps.exif_transpose(picture).convert("L" if shape[-1] == 1 else "RGB")
     except Image.DecompressionBombError as error:  # from the header, before pixels are read
-        raise ConfigError(f"image: needs at most {PIXELS} pixels") from error
+        raise ConfigError(f"{name}: needs at most {PIXELS} pixels") from error
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ConfigError("image: holds no PNG or JPEG in base64") from error
+        raise ConfigError(f"{name}: holds no PNG, JPEG or WebP in base64") from error
     fitted = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.LANCZOS)
     return np.asarray(fitted).reshape(1, *shape)
 
