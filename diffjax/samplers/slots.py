@@ -9,6 +9,7 @@ in a slot does not depend on the others: bits are equal whatever runs beside it.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def common(guidance: Guidance) -> Guidance:
     return jax.tree.map(lambda part: Null() if _leads(part) else part, inside, is_leaf=_leads)
 
 
-def own(guidance: Guidance, cond: Cond, shape: tuple[int, ...]) -> Own:
+def own(guidance: Guidance, cond: Mapping[str, Any], shape: tuple[int, ...]) -> Own:
     """Return what the guidance of one sample has for itself, as arrays of the host.
 
     cond, shape: the conditions and the shape of the sample, without a batch.
