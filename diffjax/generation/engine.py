@@ -25,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffjax import checks
 from diffjax.arrays import jit_leaves, spread, stream
+from diffjax.codecs.sketch import Sketch
 from diffjax.generation.job import Job
 from diffjax.generation.tickets import Event, Notify, Ticket, planned, tickets
 from diffjax.guidance import Conditional, Guidance, Guided
@@ -68,7 +69,8 @@ class Engine:
     Samples have equal bits in engines of equal groups, and differ from those of `Job.samples` by
     rounding. limit: the number of samples that may wait. mesh: the devices that share a group, by
     default one; the size of a group is rounded up to a multiple of their number, and the number of
-    slots to one of groups. Raises ValueError for adaptive steps, and for a group beyond all slots.
+    slots to one of groups. The attribute `sketch` may be set to a `Sketch`, which then makes the
+    previews of latents. Raises ValueError for adaptive steps, and for a group beyond all slots.
 
         engine = Engine(trained.job(), slots=8)
         ticket, = engine.submit(trained.job(label=3, steps=20, seed=5))
@@ -118,6 +120,7 @@ class Engine:
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._closed, self._broken = False, ""
+        self.sketch: Sketch | None = None
         self._counts = dict.fromkeys(Stats._fields, 0)
         with compiling("the engine"):
             self._compile(cond)
@@ -344,8 +347,7 @@ class Engine:
         while (delivery := self._delivered.get()) is not None:
             ticket, row, x0, last = delivery
             try:
-                item = None if x0 is None else ticket.item(x0)
-                ticket.put(Event(row, ticket.rows, item))
+                ticket.put(Event(row, ticket.rows, None if x0 is None else self._seen(ticket, x0)))
                 if last is not None:
                     check(last[1], planned(ticket.job).table)
                     item = ticket.item(last[0][0])
@@ -355,6 +357,10 @@ class Engine:
                 ticket.cancel()
                 self._count("failed")
                 ticket.end(error)
+
+    def _seen(self, ticket: Ticket, x0: Any) -> np.ndarray:
+        """Return a preview, by the sketch of latents where there is one."""
+        return ticket.item(x0) if self.sketch is None else self.sketch(np.asarray(x0)[None])[0]
 
     def _count(self, name: str) -> None:
         with self._changed:

@@ -23,7 +23,7 @@ from diffjax.samplers.table import Table
 class Event(NamedTuple):
     """What happened to a request: `row` of `rows` are computed.
 
-    x0: the predicted sample as a stored item, (*shape), or None.
+    x0: the predicted sample as a stored item, (*shape), or the sketch of a latent, or None.
     """
 
     row: int

@@ -150,7 +150,9 @@ def run() -> int:
 
     def begin() -> Service:
         try:
-            return Service(trained, asked.slots, limits, not asked.no_guidance, asked.group)
+            guided, folder = not asked.no_guidance, asked.workdir
+            folder = folder if folder.is_dir() else None
+            return Service(trained, asked.slots, limits, guided, asked.group, folder)
         except Exception as error:
             failures.append(error)
             server.should_exit = True

@@ -9,6 +9,7 @@ import io
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from diffjax.generation import Engine, Job
 from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained, resampled
 from diffjax.serve.limits import Limits
+from diffjax.serve.previews import sketched
 from diffjax.serve.requests import Asked
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -49,8 +51,9 @@ class Service:
     """The network of a server, its engine, and its counts.
 
     trained: the network. slots, group: those of the engine. guided: whether requests may set a
-    guidance weight; each row then costs the passes of guidance, also at weight 1. Raises
-    ConfigError for a network whose run cannot be sampled by an engine.
+    guidance weight; each row then costs the passes of guidance, also at weight 1. folder: of the
+    run, which keeps what previews of latents need. Raises ConfigError for a network whose run
+    cannot be sampled by an engine.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class Service:
         limits: Limits,
         guided: bool = True,
         group: int | None = None,
+        folder: Path | None = None,
     ):
         self.trained, self.limits = trained, limits
         self.guided = guided and _weighs(trained)
-        job = trained.job(weight=1.0) if self.guided else trained.job()
+        weight = {"weight": 1.0} if self.guided else {}
+        job = trained.job(**weight)
         self.form = job.decoding.stored
         planned = lambda **changes: resampled(trained, changes)
         self._planned = functools.lru_cache(PLANS)(planned)
@@ -72,6 +77,8 @@ class Service:
             self.engine = engine(job, slots=slots, group=group)
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
+        latents = trained.job(latents=True, **weight)
+        self.engine.sketch = sketched(self.engine, job, latents, folder)
         self.texts = bool(trained.experiment.form.texts)
         self.registry = CollectorRegistry()
         self.registry.register(_Counts(self.engine))

@@ -14,14 +14,19 @@ from zlib import crc32
 import jax
 import numpy as np
 import pytest
+from codecs_of_tests import SHAPE
 from commands import one_device
 from PIL import Image
 from redrawn import redrawn
 from served import NETWORK, pixels, served
 
 from diffjax import builder, config
+from diffjax.data.form import Form
 from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained
+from diffjax.serve import previews
+from diffjax.serve.limits import Limits
+from diffjax.serve.service import Service
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -305,3 +310,26 @@ def test_other_data_than_images_have_pictures_and_values():
         assert len(told["values"]) == 2 and pixels(told).ndim >= 2
         sized = client.post("/v1/images/generations", {"prompt": "1", "size": "64x64"})
         assert (sized.status, sized.error) == (422, "size=64x64: needs auto")
+
+
+def test_previews_of_latents_are_sketches_that_the_run_keeps(tmp_path, monkeypatch):
+    """A preview would cost a pass of the decoder, or show other colours than the image."""
+    form = Form("latent", SHAPE, units=(("codec", "haar"),))
+    section = {"name": "latents:nowhere", "codec": "codecs_of_tests:codec"}
+    changes = {"data": section, "network": {"name": "codecs_of_tests:linear"}}
+    e = builder.experiment(config.load("digits_vp") | changes, form)
+    trained = Trained(e.denoiser(e.parameters()), e)
+    service = Service(trained, 2, Limits(), folder=tmp_path)
+    job = trained.job(seed=3, steps=4)
+    (ticket,) = service.engine.submit(job, 1, every=4)
+    (shown,) = [event.x0 for event in ticket.events() if event.x0 is not None]
+    whole = job.decoding.decode(trained.job(seed=3, steps=4, latents=True).samples(1).x)
+    mean = whole.reshape(4, 2, 4, 2).mean((1, 3))  # the first of Haar's channels
+    assert shown.shape == (4, 4, 1) and ticket.result().shape == (8, 8, 1)
+    assert np.abs(shown[..., 0] - 127.5 * (np.clip(mean, -1, 1) + 1)).max() < 1.6
+    service.engine.close()
+    monkeypatch.setattr(previews, "sketch", None)
+    again = Service(trained, 2, Limits(), folder=tmp_path)
+    assert np.array_equal(again.engine.sketch.matrix, service.engine.sketch.matrix)
+    again.engine.close()
+    assert previews.read(tmp_path / previews.FILE, "another") is None
