@@ -37,7 +37,7 @@ def sketch(z: Float[np.ndarray, "n h w z"], images: Float[np.ndarray, "n H W c"]
 
     >>> z = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
     >>> images = np.repeat(np.repeat(z[..., :1] / 2 - 0.1, 2, 1), 2, 2)
-    >>> sketch(z, images).matrix.round(6).tolist()
+    >>> (sketch(z, images).matrix.round(6) + 0).tolist()
     [[0.5], [0.0], [0.0], [-0.1]]
     """
     (count, high, wide, channels), (_, tall, broad, colours) = z.shape, images.shape

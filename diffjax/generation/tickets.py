@@ -40,6 +40,7 @@ class Ticket:
     with None at the end, by the threads of the engine; then `events` yields nothing, so that nobody
     keeps the previews. What it raises is printed and ends nothing else. submitted, entered: the
     times at which it was queued and got a slot, as `time.monotonic` counts; entered is NaN before.
+    part: of a chain, the request of the stage that is computed.
     """
 
     job: Job = field(repr=False)
@@ -59,6 +60,7 @@ class Ticket:
     _item: np.ndarray | None = field(default=None, repr=False, init=False)
     _error: BaseException | None = field(default=None, repr=False, init=False)
     cancelled: bool = field(default=False, init=False)
+    part: Ticket | None = field(default=None, repr=False, init=False)
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the request until it ends, for one reader."""
@@ -87,6 +89,8 @@ class Ticket:
     def cancel(self) -> None:
         """Give up the request, unless it ended already; its slot is free at the next row."""
         self.cancelled = True
+        if self.part is not None:
+            self.part.cancel()
 
     def end(self, outcome: np.ndarray | BaseException) -> None:
         """Set the result or the error, once."""

@@ -7,7 +7,7 @@ import binascii
 import functools
 import io
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from diffjax import __version__, builder, checks
 from diffjax.config import ConfigError
 from diffjax.devices.mesh import layout
-from diffjax.generation import Engine, Job
+from diffjax.generation import Cascade as Chained
+from diffjax.generation import Chain, Engine, Job
+from diffjax.runs.cascade import Cascade
 from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained, resampled
 from diffjax.serve.limits import Limits
@@ -40,7 +42,7 @@ PLANS = 64
 class Admitted:
     """A request that can be computed: its job, number of samples, and what its answer repeats."""
 
-    job: Job
+    job: Job | Chained
     num: int
     every: int
     passes: int  # of all samples
@@ -50,7 +52,8 @@ class Admitted:
 class Service:
     """The network of a server, its engine, and its counts.
 
-    trained: the network. slots, group: those of the engine. guided: whether requests may set a
+    trained: the network. later: those that enlarge its samples, with the settings of each. slots,
+    group: those of the engine, or of each. guided: whether requests may set a
     guidance weight; each row then costs the passes of guidance, also at weight 1. folder: of the
     run, which keeps what previews of latents need. Raises ConfigError for a network whose run
     cannot be sampled by an engine.
@@ -64,21 +67,25 @@ class Service:
         guided: bool = True,
         group: int | None = None,
         folder: Path | None = None,
+        later: Sequence[tuple[Trained, Mapping[str, Any]]] = (),
     ):
         self.trained, self.limits = trained, limits
-        self.guided = guided and _weighs(trained)
-        weight = {"weight": 1.0} if self.guided else {}
-        job = trained.job(**weight)
+        self.guided, self.later = guided and _weighs(trained), later
+        weight: dict[str, Any] = {"weight": 1.0} if self.guided else {}
+        job = self._job(trained, **weight)
         self.form = job.decoding.stored
         planned = lambda **changes: resampled(trained, changes)
         self._planned = functools.lru_cache(PLANS)(planned)
         try:
-            engine = functools.partial(Engine, limit=limits.waiting, mesh=layout().mesh)
-            self.engine = engine(job, slots=slots, group=group)
+            sizes: Any = {"slots": slots, "group": group, "limit": limits.waiting}
+            sizes["mesh"] = layout().mesh
+            chained = isinstance(job, Chained)
+            self.engine: Any = Chain(job, **sizes) if chained else Engine(job, **sizes)
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
-        latents = trained.job(latents=True, **weight)
-        self.engine.sketch = sketched(self.engine, job, latents, folder)
+        if isinstance(self.engine, Engine):
+            latents = trained.job(latents=True, **weight)
+            self.engine.sketch = sketched(self.engine, job, latents, folder)
         self.texts = bool(trained.experiment.form.texts)
         self.registry = CollectorRegistry()
         self.registry.register(_Counts(self.engine))
@@ -106,6 +113,7 @@ class Service:
             "prompts": self.texts,
             "keys": bool(self.limits.keys),
             "slots": self.engine.slots,
+            "stages": 1 + len(self.later),
             "limits": {"num": self.limits.num, "steps": self.limits.steps},
             "version": __version__,
         }
@@ -116,11 +124,17 @@ class Service:
         names = []
         for name in builder.SAMPLERS:
             try:
-                self.engine.check(self._with(name, None).job())
+                self.engine.check(self._job(self._with(name, None)))
                 names.append(name)
             except (ConfigError, ValueError):
                 continue
         return names
+
+    def _job(self, trained: Trained, **request: Any) -> Any:
+        """Return the job of a request, or that of all stages where there are several."""
+        networks, settings = [trained for trained, _ in self.later], [s for _, s in self.later]
+        whole = Cascade((trained, *networks)).job(stages=settings, **request)
+        return whole if self.later else whole.last
 
     def _with(self, sampler: str | None, steps: int | None) -> Trained:
         changes = {"sampler": sampler, "steps": steps}
@@ -137,7 +151,8 @@ class Service:
                 raise ConfigError(f"{name}={value}: this server has no guidance")
         seed = secrets.randbelow(checks.SEEDS) if asked.seed is None else asked.seed
         start, mask = self._pictures(asked)
-        job = self._with(asked.sampler, asked.steps).job(
+        job: Any = self._job(
+            self._with(asked.sampler, asked.steps),
             seed=seed,
             index=[*range(asked.index, asked.index + asked.num)],
             label=asked.label,
@@ -150,8 +165,10 @@ class Service:
         )
         job = job if mask is None else masked(job, mask)
         self.engine.check(job)
-        passes, name = self.engine.passes(job), job.about["sampler"]["name"]
-        about = {"seed": seed, "sampler": name, "rows": job.plan.rows, "passes": passes}
+        stages: Sequence[Job] = job.jobs if self.later else (job,)
+        passes, name = self.engine.passes(job), stages[0].about["sampler"]["name"]
+        rows = sum(stage.plan.rows or 0 for stage in stages)
+        about = {"seed": seed, "sampler": name, "rows": rows, "passes": passes}
         more = {name: getattr(asked, name) for name in ("guidance", "prompt", "negative")}
         about |= {name: value for name, value in more.items() if value is not None}
         return Admitted(job, asked.num, asked.every, passes * asked.num, about)
@@ -162,6 +179,8 @@ class Service:
             raise ConfigError("mask: applies to image, which is missing")
         if asked.image is None:
             return None, None
+        if self.later:
+            raise ConfigError("image: several networks enlarge noise; allowed: a server of one")
         if self.form.kind != "image":
             raise ConfigError(f"image: the network generates {self.form.kind}, no images")
         start = image("image", asked.image, self.form.shape)
@@ -231,7 +250,7 @@ def image(name: str, text: str, shape: tuple[int, ...]) -> np.ndarray:
 class _Counts:
     """The counts of an engine, in the form of Prometheus."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine | Chain):
         self.engine = engine
 
     def collect(self) -> Any:
