@@ -100,7 +100,8 @@ class Chain:
     ) -> list[Ticket]:
         """Queue samples 0, ..., num - 1 of a cascade, and return their tickets; see `Engine`.
 
-        A ticket counts the rows of all stages. Previews are those of the stage that is computed.
+        A ticket counts the rows of all stages. Previews are those of the stage that is computed,
+        but for latents that a later stage enlarges.
         """
         listed = cascade.jobs[0].listed.values()
         num = max(map(len, listed), default=1) if num is None else num
@@ -149,7 +150,8 @@ class Chain:
         if event is not None:
             whole.entered = part.entered if math.isnan(whole.entered) else whole.entered
             whole.row += 1
-            whole.put(Event(whole.row, whole.rows, event.x0))
+            kind, last = (job.decoding.stored.kind for job in (part.job, whole.job))
+            whole.put(Event(whole.row, whole.rows, event.x0 if kind == last else None))
             return
         try:
             item = part.result(0)

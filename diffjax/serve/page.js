@@ -51,7 +51,7 @@ async function begin() {
   at("negative").hidden = !about.prompts || !about.guided;
   at("guidance").hidden = !about.guided;
   at("key").hidden = !about.keys;
-  at("upload").hidden = at("edit").hidden = about.kind != "image";
+  at("upload").hidden = at("edit").hidden = about.kind != "image" || about.stages > 1;
 }
 
 // An upload, cut and scaled here, and the paint over what may change.
