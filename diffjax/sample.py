@@ -32,6 +32,9 @@ and its metadata hold them with seed and sampler.
 cascade. Its first picture is there, beside --out, before the second stage begins. --low=photo.png
 enlarges items of your own, in tiles where they are larger than those of training.
 
+--watermark=KEYFILE,message=TEXT encrypts a message into the signs of the initial noise, which
+`python -m diffjax.tools.watermark detect` reads again; the samples keep their distribution.
+
 Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier pictures. The
 command replaces a file that --out names, and reports that; a folder has to be new or empty.
 """
@@ -150,6 +153,12 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         ".csv for points and vectors; no ending for a folder with one file per sample (.png, .wav, "
         ".gif or .npy, by the kind of data), named by the class; may be repeated (default: "
         "WORKDIR/samples.png)",
+    )
+    flags.add_argument(
+        "--watermark",
+        metavar="KEYFILE[,message=TEXT][,noisy=True]",
+        help="mark samples with a key of `tools.watermark key`; noisy: also where the sampler adds "
+        "noise, which hides the mark (default: no mark)",
     )
     flags.add_argument(
         "--latents",
@@ -279,6 +288,7 @@ def generate(asked: argparse.Namespace) -> Generated:
         tile=asked.tile,
         low=low,
         tau=asked.tau,
+        watermark=asked.watermark,
     )
     job.check(asked.num)
     if asked.previews:

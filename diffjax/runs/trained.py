@@ -25,6 +25,7 @@ from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import mapped, within
 from diffjax.runs.lows import conditioned, larger
+from diffjax.runs.marking import marked
 from diffjax.runs.published import check_published, completed, form_of, known_family, opened
 from diffjax.runs.requests import encoded, in_turn, without_text
 from diffjax.runs.starts import starting
@@ -107,6 +108,7 @@ class Trained:
         tile: int = 0,
         low: Any = None,
         tau: float | Sequence[float] | None = None,
+        watermark: Any = None,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -122,7 +124,8 @@ class Trained:
         from which samples start in turn (arXiv:2108.01073). strength: the share of the steps from
         there, in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile:
         see `Decoding`. low, tau: the smaller items that the network enlarges, and their noise
-        levels. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
+        levels. watermark: the file of a key and a message, or a `Watermark` (`runs.marking`).
+        sampling: other fields of config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         trained = self._sampled_by(sampling)
@@ -148,6 +151,9 @@ class Trained:
             codec=decoding.codec,
             tile=tile,
             low=small,
+            watermark=marked(
+                watermark, plan, form, starts=begin is not None, enlarges=small is not None
+            ),
         )
 
     def _sampled_by(self, sampling: Config) -> Trained:
