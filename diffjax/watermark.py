@@ -22,7 +22,7 @@ import json
 import math
 import secrets
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -198,7 +198,7 @@ class Watermark:
         return {"watermark": {"key": self.key.name, "bits": self.key.bits}}
 
     def signs(
-        self, seed: Sequence[int], index: Sequence[int], shape: tuple[int, ...]
+        self, seed: Iterable[int], index: Iterable[int], shape: tuple[int, ...]
     ) -> Int8[np.ndarray, "n *d"]:
         """Return the signs, 1 or -1, of the noise (N, *shape) of samples."""
         count = math.prod(shape)
@@ -260,7 +260,7 @@ def read(
         agree = votes @ (2 * wanted.T - 1) + ((1 - wanted) @ sizes)
     else:
         agree = np.maximum(votes, sizes - votes).sum(1, keepdims=True)
-    best, which = np.unravel_index(agree.argmax(), agree.shape)
+    best, which = divmod(int(agree.argmax()), agree.shape[1])
     most = int(agree[best, which])
     message = messages[which] if messages else (2 * votes[best] > sizes).astype(int).tolist()
     p = false_positives(most, count, key.bits, len(nonces), len(messages))

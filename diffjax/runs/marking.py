@@ -17,22 +17,22 @@ SETTINGS = ("message", "noisy")
 
 
 def marked(
-    spec: Any, plan: Sampling, form: Form, *, starts: bool = False, enlarges: bool = False
+    spec: Any, plan: Sampling, form: Form, start: Any = None, low: Any = None
 ) -> Watermark | None:
     """Return the watermark of a request, or None.
 
     spec: a `Watermark`, the path of a key, or a text `KEYFILE[,message=TEXT][,noisy=True]`. form:
-    that of the samples. starts, enlarges: whether samples start from items, or enlarge smaller
-    ones. Raises ConfigError for a key or a message that cannot be used, and where the initial noise
-    is not all that determines a sample: a detector could not find it.
+    that of the samples. start, low: what samples start from or enlarge, or None. Raises ConfigError
+    for a key or a message that cannot be used, and where the initial noise is not all that
+    determines a sample: a detector could not find it.
     """
     if spec is None:
         return None
     if not isinstance(spec, Watermark):
         spec = parsed(str(spec))
-    if starts:
+    if start is not None:
         raise ConfigError(f"{FLAG}: marks the initial noise, which --from replaces by items")
-    if enlarges:
+    if low is not None:
         raise ConfigError(
             f"{FLAG}: the network enlarges smaller items, which a detector does not have; allowed: "
             f"runs without config.data.enlarged"

@@ -115,21 +115,19 @@ class Trained:
 
         Samples use lists in turn. seed: one, or several; a seed gives the same samples alone and
         among others. index: the numbers of the samples, by default 0, 1, .... label: classes by
-        number or by name, by default all. prompt: texts to draw, for a network of captions.
-        negative: a text to guide away from. cond: conditions by name: a number, a list or an array,
-        of one sample or in rows; None for a missing one; or a file of arrays, or a picture of a
-        map. control: stored images, or their path, whose maps are conditions. The others are those
-        of held-out items. weight: guidance weights, in place of that of the config; a list in
-        `guidance` has one for each row. start: stored items (*shape) or (K, *shape), or their path,
-        from which samples start in turn (arXiv:2108.01073). strength: the share of the steps from
-        there, in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile:
-        see `Decoding`. low, tau: the smaller items that the network enlarges, and their noise
-        levels. watermark: the file of a key and a message, or a `Watermark` (`runs.marking`).
-        sampling: other fields of config.sampling. Raises ConfigError for a bad request.
+        number or by name, by default all. prompt: texts to draw. negative: a text to guide away
+        from. cond: conditions by name: a number, a list or an array, of one sample or in rows; None
+        for a missing one; or a file of arrays, or a picture of a map. control: stored images, or
+        their path, whose maps are conditions. The others are those of held-out items. weight:
+        guidance weights, in place of that of the config; a list in `guidance` has one for each row.
+        start: stored items (*shape) or (K, *shape), or their path, from which samples start in turn
+        (arXiv:2108.01073). strength: the share of the steps from there, in (0, 1], by default 0.6.
+        latents: neither decode latents nor encode `start`. tile: see `Decoding`. low, tau: smaller
+        items to enlarge, and their noise levels. watermark: see `runs.marking`. sampling: other
+        fields of config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
-        trained = self._sampled_by(sampling)
-        e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
+        e = (trained := self._sampled_by(sampling)).experiment
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
         cond = mapped(e, cond or {}, control)
@@ -141,7 +139,7 @@ class Trained:
             plan,
             form,
             e.config,
-            builder.SAMPLING | trained.config["sampling"] | trained_by,
+            builder.SAMPLING | e.config["sampling"] | {"trained": self.step, "ema": self.ema},
             **turns._asdict(),
             batch_size=batch_size,
             cond=conds,
@@ -151,9 +149,7 @@ class Trained:
             codec=decoding.codec,
             tile=tile,
             low=small,
-            watermark=marked(
-                watermark, plan, form, starts=begin is not None, enlarges=small is not None
-            ),
+            watermark=marked(watermark, plan, form, begin, small),
         )
 
     def _sampled_by(self, sampling: Config) -> Trained:
