@@ -116,15 +116,15 @@ class Trained:
         Samples use lists in turn. seed: one, or several; each gives the samples that it gives
         alone. index: the numbers of the samples. label: classes by number or by name, by default
         all. prompt: texts to draw. negative: a text to guide away from. cond: conditions by name: a
-        number, a list or an array, of one sample or in rows; None for a missing one; or a file of
-        arrays, or a picture of a map. control: stored images, or their path, whose maps are
+        number, a list or an array, of one sample or in rows; None for a missing one; a file of
+        arrays; a picture of a map. control: stored images, or their path, whose maps are
         conditions. The others are those of held-out items. weight: guidance weights, in place of
-        that of the config; a list in `guidance` has one for each row. start: stored items (*shape)
-        or (K, *shape), or their path, from which samples start in turn (arXiv:2108.01073).
-        strength: the share of the steps from there, in (0, 1], by default 0.6. latents: neither
-        decode latents nor encode `start`. tile: see `Decoding`. low, tau: smaller items to enlarge,
-        and their noise levels. watermark: see `runs.marking`. sampling: other fields of
-        config.sampling. Raises ConfigError for a bad request.
+        the config's; a list in `guidance` has one for each row. start: stored items (*shape) or (K,
+        *shape), or their path, from which samples start in turn (arXiv:2108.01073). strength: the
+        share of the steps from there, in (0, 1], by default 0.6. latents: neither decode latents
+        nor encode `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, and their
+        noise levels. watermark: see `runs.marking`. sampling: other fields of config.sampling.
+        Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         e = (trained := self._sampled_by(sampling)).experiment
