@@ -113,18 +113,17 @@ class Trained:
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use lists in turn. seed: one, or several; each gives the samples that it gives
-        alone. index: the numbers of the samples. label: classes by number or name, by default all.
-        prompt: texts to draw. negative: a text to guide away from. cond: conditions by name: a
-        number, a list or an array, of one sample or in rows; None for a missing one; a file of
-        arrays; a picture of a map. control: stored images, or their path, whose maps are
-        conditions. The others are those of held-out items. weight: guidance weights; a list in
-        `guidance` has one for each row. start: stored items, one or several, or their path, from
-        which samples start in turn (arXiv:2108.01073). strength: the share of the steps from there,
-        in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile: see
-        `Decoding`. low, tau: smaller items to enlarge, and their noise levels. watermark: see
-        `runs.marking`. sampling: other fields of config.sampling. Raises ConfigError for a bad
-        request.
+        Samples use lists in turn. seed: one, or several. index: the numbers of the samples. label:
+        classes by number or name, by default all. prompt: texts to draw. negative: a text to guide
+        away from. cond: conditions by name, by default of held-out items: a number, a list or an
+        array, of one sample or in rows; None for a missing one; a file of arrays; a picture of a
+        map. control: stored images, or their path, whose maps are conditions. weight: guidance
+        weights; a list in `guidance` has one for each row. start: stored items, one or several, or
+        their path, from which samples start in turn (arXiv:2108.01073). strength: the share of the
+        steps from there, in (0, 1], by default 0.6. latents: neither decode latents nor encode
+        `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, and their noise levels.
+        watermark: see `runs.marking`. sampling: other fields of config.sampling. Raises ConfigError
+        for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         e = (trained := self._sampled_by(sampling)).experiment
