@@ -12,6 +12,7 @@ import numpy as np
 import diffjax
 from diffjax.codecs import Decoding
 from diffjax.data.form import Form
+from diffjax.filters import Filter, filtered
 
 
 class Generated(NamedTuple):
@@ -71,6 +72,21 @@ class Generated(NamedTuple):
         as_text = lambda value: value if isinstance(value, str) else json.dumps(value)
         texts = {name: as_text(value) for name, value in {**self.facts, **turns}.items()}
         return {"Software": f"diffjax {diffjax.__version__}", **texts}
+
+    def filtered(self, filters: Sequence[Filter]) -> Generated:
+        """Return the samples with those grey that a filter stops, stated in their metadata.
+
+        Raises ValueError for other items than images.
+
+        >>> form, one = Form("image", (4, 4, 1), dtype="uint8"), np.ones(2)
+        >>> made = Generated(np.full((2, 4, 4, 1), 9, np.uint8), {}, one, one, form)
+        >>> dark = Filter("dark", lambda x: 1 - x.mean((1, 2, 3)) / 255, threshold=0.5)
+        >>> made.filtered([dark]).stamp()["stopped"]
+        '[true, true]'
+        """
+        x, stopped = filtered(filters, self.x)
+        facts = {**self.facts, "filters": [each.about for each in filters]}
+        return self._replace(x=x, turns={**self.turns, "stopped": stopped.tolist()}, facts=facts)
 
     def picture(self) -> np.ndarray:
         """Return all samples as a picture uint8 (H, W, 3), drawn as their kind of data is.
