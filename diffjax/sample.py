@@ -32,6 +32,9 @@ and its metadata hold them with seed and sampler.
 cascade. Its first picture is there, beside --out, before the second stage begins. --low=photo.png
 enlarges items of your own, in tiles where they are larger than those of training.
 
+--quality=0.02 chooses the sampler and the number of steps with the fewest network passes for this
+error, from the curves that `tools.steps` has measured, and prints what it will take.
+
 --watermark=KEYFILE,message=TEXT encrypts a message into the signs of the initial noise, which
 `python -m diffjax.tools.watermark detect` reads again; the samples keep their distribution.
 
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from diffjax.generation import Generated
     from diffjax.runs.cascade import Cascade
     from diffjax.runs.output import Sign
+    from diffjax.runs.trained import Trained
 
 
 def condition(text: str) -> tuple[str, Any]:
@@ -118,6 +122,13 @@ def flags() -> argparse.ArgumentParser:
         type=cli.listed(str),
         metavar="CLASS,...",
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
+    )
+    flags.add_argument(
+        "--quality",
+        type=cli.number,
+        metavar="ERROR",
+        help="choose sampler and steps for this root-mean-square error in the range of the network "
+        "(images: [-1, 1]), as `tools.steps` has measured it for this run",
     )
     cli.prompt_flags(flags)
     condition_flags(flags)
@@ -228,6 +239,9 @@ def run() -> int:
             f"--weight: --guidance={asked.guidance:g} sets a weight too; allowed: only one of them"
         )
 
+    for flag in ("steps", "grid", "corrector", "noise") if asked.quality is not None else ():
+        if (value := getattr(asked, flag)) is not None:
+            raise ConfigError(f"--quality: chooses --{flag}={value} itself; allowed: one of them")
     if asked.trajectory and asked.then:
         raise ConfigError("--trajectory: shows one network; allowed: a command without --then")
     for flag in ("previews", "trajectory", "latents") if asked.filter else ():
@@ -299,8 +313,20 @@ def prepare(asked: argparse.Namespace) -> tuple[Cascade, list[dict[str, Any]]]:
 
     adapters = dict(asked.adapter)
     first = load(asked.workdir, cli.sampling(asked), codec=asked.codec, adapters=adapters)
+    if asked.quality is not None:
+        first = at_quality(first, asked)
     loaded, settings = later(asked.then)
     return Cascade((first, *loaded)), settings
+
+
+def at_quality(trained: Trained, asked: argparse.Namespace) -> Trained:
+    """Return the network with the sampler for the error of --quality."""
+    from diffjax.runs.quality import chosen
+    from diffjax.runs.trained import resampled
+
+    choice = chosen(trained, asked.workdir, asked.quality, bool(asked.sampler))
+    asked.choice = choice
+    return resampled(trained, choice.sampling)
 
 
 def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
@@ -337,6 +363,8 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
         watermark=asked.watermark,
     )
     job.check(asked.num)
+    if asked.quality is not None:
+        print(asked.choice.said(asked.num, cascade.stages[0].experiment.form.items.unit))
     if asked.previews:
         output.check(asked.previews, (".gif", ""), "--previews")
     several = len(job.jobs) > 1
