@@ -104,9 +104,7 @@ def prepared(
     large = (resize, resize) if resize else (width, height)
     left, top = (large[0] - width) // 2, (large[1] - height) // 2
     if left < 0 or top < 0:
-        raise ValueError(
-            f"resize={resize}: needs at least the sides of the input, {height}, {width}"
-        )
+        raise ValueError(f"resize={resize}: needs >= {max(sides)}, the larger side of the input")
     rows = []
     for image in images:
         picture = Image.fromarray(np.ascontiguousarray(image)).resize(
