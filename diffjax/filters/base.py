@@ -65,7 +65,11 @@ class Filter:
 
 
 class Filtered(NamedTuple):
-    """Images after filters: x (N, H, W, C), and stopped (N,), those that are grey now."""
+    """Images after filters: x (N, H, W, C), and stopped (N,), those that are grey now.
+
+    >>> Filtered(np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, bool)).x.shape
+    (0, 4, 4, 1)
+    """
 
     x: np.ndarray
     stopped: np.ndarray

@@ -54,8 +54,8 @@ class Generated(NamedTuple):
         prompt, the fingerprint of the weights, the watermark, and the version of diffjax. A picture
         of all samples has the number of samples, and lists of what differs between them.
 
-        >>> form = Form("points", (2,))
-        >>> made = Generated(*np.zeros((4, 2)), form, {"prompt": ["a dot", "a line"]}, {"steps": 5})
+        >>> form, x, one = Form("points", (2,)), np.zeros((4, 2)), np.ones(4)
+        >>> made = Generated(x, {}, one, one, form, {"prompt": ["a dot", "a line"]}, {"steps": 5})
         >>> made.stamp(1)["prompt"], made.stamp(1)["index"], made.stamp()["num"]
         ('a line', '1', '4')
         """
