@@ -28,6 +28,6 @@ def check_prompts(filters: Sequence[Filter], prompts: Sequence[str], place: str)
 
     >>> check_prompts([], ["anything"], "--filter")
     """
-    for each in filters:
-        for prompt in prompts if each.texts else ():
-            refuse(place)(each.texts)(prompt)
+    for check in (each.texts for each in filters):
+        for prompt in prompts if check else ():
+            refuse(place)(check)(prompt)
