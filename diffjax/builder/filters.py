@@ -28,6 +28,7 @@ def check_prompts(filters: Sequence[Filter], prompts: Sequence[str], place: str)
 
     >>> check_prompts([], ["anything"], "--filter")
     """
-    for check in (each.texts for each in filters):
-        for prompt in prompts if check else ():
-            refuse(place)(check)(prompt)
+    for each in filters:
+        if each.texts is not None:
+            for prompt in prompts:
+                refuse(place)(each.texts)(prompt)

@@ -12,6 +12,7 @@ from PIL import Image
 import diffjax
 from diffjax import builder, config
 from diffjax.config import ConfigError
+from diffjax.generation.tickets import planned
 from diffjax.runs.trained import Trained
 from diffjax.watermark import Watermark, bits_of, read_key
 
@@ -148,8 +149,10 @@ def test_what_cannot_be_marked_is_refused(world, monkeypatch, capsys, spec, more
 def test_a_noisy_sampler_is_marked_on_request(world):
     """There would be no way to measure what such samplers lose."""
     trained = diffjax.load(world / "run")
-    job = trained.job(sampler="ancestral", watermark=f"{world}/key,message=a,noisy=True")
+    job = trained.job(sampler="ancestral", watermark=f"{world}/key,message=a,noisy=True", label=0)
     assert job.watermark.noisy and "watermark" in str(job)
+    with pytest.raises(ValueError, match="an engine does not mark samples"):
+        planned(job)
 
 
 def test_other_requests_are_refused(world, detect, tmp_path):
