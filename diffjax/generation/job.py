@@ -102,7 +102,7 @@ class Job:
     @functools.cached_property
     def weights(self) -> str:
         """Fingerprint of the parameters."""
-        return fingerprint("", self.denoise.params)
+        return fingerprint("", self.denoise)
 
     @functools.cached_property
     def key(self) -> str:
