@@ -122,7 +122,9 @@ Notify = Callable[[Ticket, Event | None], None]
 
 
 def planned(job: Job) -> Plan:
-    """Return the plan of a job. Raises ValueError for adaptive steps."""
+    """Return the plan of a job. Raises ValueError for adaptive steps and for watermarks."""
+    if job.watermark:
+        raise ValueError("an engine does not mark samples; allowed: jobs without a watermark")
     if not isinstance(job.plan, Plan):
         raise ValueError("adaptive steps have no rows; allowed: the other samplers")
     return job.plan
