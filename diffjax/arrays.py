@@ -167,12 +167,13 @@ def within_length(length: UInt[Array, " b"], size: int, rank: int) -> Bool[Array
 
 
 def null(cond: Cond) -> Cond:
-    """Replace all conditions by their missing values, except lengths.
+    """Replace all conditions by their missing values, except lengths; those of NumPy stay there.
 
     >>> null({"label": jnp.array([3, 7])})["label"].tolist()
     [-1, -1]
     """
-    lost = lambda c: jnp.full_like(c, _missing(c)) if _may_miss(c) else c
+    of = lambda c: np if isinstance(c, np.ndarray) else jnp
+    lost = lambda c: of(c).full_like(c, _missing(c)) if _may_miss(c) else c
     return jax.tree.map(lost, cond)
 
 
@@ -220,8 +221,8 @@ def _may_miss(c: Array) -> bool:
     return not jnp.issubdtype(c.dtype, jnp.unsignedinteger)
 
 
-def _missing(c: Array) -> Array:
-    return jnp.asarray(-1 if jnp.issubdtype(c.dtype, jnp.integer) else jnp.nan, c.dtype)
+def _missing(c: Array) -> float:
+    return -1 if jnp.issubdtype(c.dtype, jnp.integer) else float("nan")
 
 
 def spread(tree: PyTree, sharding: Sharding) -> PyTree:

@@ -32,6 +32,12 @@ and its metadata hold them with seed and sampler.
 cascade. Its first picture is there, beside --out, before the second stage begins. --low=photo.png
 enlarges items of your own, in tiles where they are larger than those of training.
 
+--quality=0.02 chooses the sampler and the number of steps with the fewest network passes for this
+error, from the curves that `tools.steps` has measured, and prints what it will take.
+
+--watermark=KEYFILE,message=TEXT encrypts a message into the signs of the initial noise, which
+`python -m diffjax.tools.watermark detect` reads again; the samples keep their distribution.
+
 Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier pictures. The
 command replaces a file that --out names, and reports that; a folder has to be new or empty.
 """
@@ -47,9 +53,15 @@ from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from diffjax.codecs import Decoding
+    from diffjax.data.form import Form
+    from diffjax.filters import Filter
     from diffjax.generation import Generated
     from diffjax.runs.cascade import Cascade
+    from diffjax.runs.output import Sign
+    from diffjax.runs.trained import Trained
 
 
 def condition(text: str) -> tuple[str, Any]:
@@ -111,9 +123,17 @@ def flags() -> argparse.ArgumentParser:
         metavar="CLASS,...",
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
+    flags.add_argument(
+        "--quality",
+        type=cli.number,
+        metavar="ERROR",
+        help="choose sampler and steps for this root-mean-square error in the range of the network "
+        "(images: [-1, 1]), as `tools.steps` has measured it for this run",
+    )
     cli.prompt_flags(flags)
     condition_flags(flags)
     output_flags(flags)
+    provenance_flags(flags)
     cli.sampling_flags(flags, seeds=True)
     cli.cascade_flags(flags)
     cli.cluster_flags(flags)
@@ -177,6 +197,32 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
     )
 
 
+def provenance_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of watermarks, filters and signed metadata."""
+    about = flags.add_argument_group("provenance and filters", "nothing is on by default")
+    about.add_argument(
+        "--watermark",
+        metavar="KEYFILE[,message=TEXT][,noisy=True]",
+        help="mark samples with a key of `tools.watermark key`; noisy: also where the sampler adds "
+        "noise, which hides the mark",
+    )
+    about.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="NAME[:SETTING=VALUE,...]",
+        help="replace images that a filter stops by grey, or refuse prompts, e.g. "
+        "opennsfw:threshold=0.8, words:path=FILE; may be repeated",
+    )
+    about.add_argument(
+        "--c2pa",
+        type=cli.listed(cli.path),
+        metavar="CERT,KEY",
+        help="sign pictures with a C2PA manifest, by a chain of certificates and a private key "
+        "(.pem); needs c2pa-python",
+    )
+
+
 def run() -> int:
     """Run the command and return its exit code."""
     asked = cli.read(flags())
@@ -193,8 +239,14 @@ def run() -> int:
             f"--weight: --guidance={asked.guidance:g} sets a weight too; allowed: only one of them"
         )
 
+    for flag in ("steps", "grid", "corrector", "noise") if asked.quality is not None else ():
+        if (value := getattr(asked, flag)) is not None:
+            raise ConfigError(f"--quality: chooses --{flag}={value} itself; allowed: one of them")
     if asked.trajectory and asked.then:
         raise ConfigError("--trajectory: shows one network; allowed: a command without --then")
+    for flag in ("previews", "trajectory", "latents") if asked.filter else ():
+        if getattr(asked, flag):
+            raise ConfigError(f"--filter: would not see what --{flag} writes; allowed: without it")
 
     from diffjax.devices.processes import first
     from diffjax.runs import output
@@ -210,10 +262,27 @@ def run() -> int:
         output.check(path, output.endings(form.items))
     if asked.trajectory:
         output.check(asked.trajectory, (".png", ".gif"), "--trajectory")
-    samples = generate(asked)
+    asked.filter, sign = screens(asked, form), None
+    if asked.c2pa:
+        from diffjax.runs.signing import signer
+
+        sign = signer(asked.c2pa)
+    samples = generate(asked, sign)
     for path in asked.out if first() else ():
-        output.write(path, samples)
+        output.write(path, samples, sign)
     return 0
+
+
+def screens(asked: argparse.Namespace, form: Form) -> tuple[Filter, ...]:
+    """Return the filters, after a look at the prompts; form: that of the stored samples."""
+    from diffjax import builder
+    from diffjax.filters import check_images
+
+    filters = builder.construct_filters(asked.filter, "--filter")
+    builder.check_prompts(filters, asked.prompt or (), "--filter")
+    if filters:
+        builder.refuse("--filter")(check_images)(form.shape, form.dtype)
+    return filters
 
 
 def decoding_of(asked: argparse.Namespace, workdir: Path | None = None) -> Decoding:
@@ -244,11 +313,23 @@ def prepare(asked: argparse.Namespace) -> tuple[Cascade, list[dict[str, Any]]]:
 
     adapters = dict(asked.adapter)
     first = load(asked.workdir, cli.sampling(asked), codec=asked.codec, adapters=adapters)
+    if asked.quality is not None:
+        first = at_quality(first, asked)
     loaded, settings = later(asked.then)
     return Cascade((first, *loaded)), settings
 
 
-def generate(asked: argparse.Namespace) -> Generated:
+def at_quality(trained: Trained, asked: argparse.Namespace) -> Trained:
+    """Return the network with the sampler for the error of --quality."""
+    from diffjax.runs.quality import chosen
+    from diffjax.runs.trained import resampled
+
+    choice = chosen(trained, asked.workdir, asked.quality, bool(asked.sampler))
+    asked.choice = choice
+    return resampled(trained, choice.sampling)
+
+
+def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
     """Generate the samples that the flags describe, with previews and trajectories."""
     from diffjax.devices.processes import first
     from diffjax.generation import number
@@ -279,8 +360,11 @@ def generate(asked: argparse.Namespace) -> Generated:
         tile=asked.tile,
         low=low,
         tau=asked.tau,
+        watermark=asked.watermark,
     )
     job.check(asked.num)
+    if asked.quality is not None:
+        print(asked.choice.said(asked.num, cascade.stages[0].experiment.form.items.unit))
     if asked.previews:
         output.check(asked.previews, (".gif", ""), "--previews")
     several = len(job.jobs) > 1
@@ -294,13 +378,26 @@ def generate(asked: argparse.Namespace) -> Generated:
 
     def finished(stage: int, samples: Generated) -> None:
         if first() and stage < len(job.jobs) - 1:
-            output.write(output.staged(asked.out[0].with_suffix(".png"), stage, True), samples)
+            samples = seen(samples, asked.filter)
+            place = output.staged(asked.out[0].with_suffix(".png"), stage, True)
+            output.write(place, samples, sign)
         if job.jobs[stage].plan.rows is None:
             print(f"network passes per sample: {min(samples.passes)} to {max(samples.passes)}")
         if previews and first():
             print(f"wrote {previews[stage].place}: {previews[stage].count} previews")
 
-    return job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
+    samples = job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
+    return seen(samples, asked.filter)
+
+
+def seen(samples: Generated, filters: Sequence[Filter]) -> Generated:
+    """Return the samples after the filters, and print how many these stop."""
+    if not filters:
+        return samples
+    samples = samples.filtered(filters)
+    stopped = samples.turns["stopped"]
+    print(f"filters: {sum(stopped)} of {len(stopped)} images are grey")
+    return samples
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:

@@ -126,6 +126,14 @@ STUDIES = {
     "text": Study(
         ("-m experiments.text.study --run={out}/run --out={out} --steps 20 --num=24",), 4
     ),
+    "watermark": Study(
+        (
+            f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "
+            "--bits=8 --num=4",
+        ),
+        4,
+        after="digits",
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

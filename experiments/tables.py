@@ -26,6 +26,7 @@ from experiments.particles import study as particles
 from experiments.schedules import study as schedules
 from experiments.text import study as text
 from experiments.toys import study as toys
+from experiments.watermark import study as watermark
 
 HERE = Path(__file__).parent
 Tables = dict[str, str]
@@ -169,6 +170,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "cascades": cascades.tables,
     "few_step": few_steps,
     "latent": latent.tables,
+    "watermark": watermark.tables,
     "text": text.tables,
 }
 

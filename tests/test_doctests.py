@@ -58,6 +58,7 @@ EXEMPT = {
         *("objectives/rules.Lagrangian", "objectives/rules.Semigroup"),
         *("objectives/velocities.Conditional", "objectives/velocities.Own"),
     ),
+    "needs a package that few have": ("filters/opennsfw.opennsfw",),
     "exits the process": ("runs/launch.interrupted",),
     "is called inside a Flax module alone": ("nets/conditions/base.learned",),
     "opens the files or the connection of a dashboard": (

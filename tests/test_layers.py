@@ -11,11 +11,11 @@ import diffjax
 ROOT = Path(diffjax.__file__).parent
 LAYERS = (
     ("arrays", "checks", "config", "files", "progress"),
-    ("devices", "io", "resampling", "schedules", "solvers", "specs", "zoo"),
+    ("devices", "io", "resampling", "schedules", "solvers", "specs", "watermark", "zoo"),
     ("data", "nets", "sde"),
     ("draws", "grids", "parameterization", "prediction", "published"),
     ("codecs", "denoiser", "encoders", "features", "guidance"),
-    ("analytic", "likelihood", "samplers", "weights"),
+    ("analytic", "filters", "likelihood", "samplers", "weights"),
     ("generation", "inverse", "objectives", "plot"),
     ("evaluation", "report", "training"),
     ("aot", "builder"),
@@ -97,7 +97,15 @@ def test_pytrees_are_registered_by_one_function():
 
 def test_names_are_looked_up_in_the_builder_only():
     catalogues = {"SCHEDULES", "SDES", "PARAMETERIZATIONS", "SAMPLERS", "GRIDS", "NETWORKS"}
-    catalogues |= {"REFERENCES", "RULES", "THRESHOLDS", "RAMPS", "TRACES", "DEQUANTIZERS"}
+    catalogues |= {
+        "REFERENCES",
+        "RULES",
+        "THRESHOLDS",
+        "RAMPS",
+        "TRACES",
+        "DEQUANTIZERS",
+        "FILTERS",
+    }
     for path in FILES:
         if unit(path) != "builder" and path.name != "__init__.py":
             used = {n.split(".")[-1] for n in imports(path)}

@@ -28,6 +28,7 @@ from diffjax.builder.construct import Applied, call, construct, fields, instance
 from diffjax.builder.data import construct_data
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import construct_encoder, encoder_of
+from diffjax.builder.filters import check_prompts, construct_filters
 from diffjax.builder.maps import construct_maps
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
@@ -100,6 +101,7 @@ __all__ = [
     "adapter_sections",
     "call",
     "check_features",
+    "check_prompts",
     "completed",
     "construct",
     "construct_codec",
@@ -107,6 +109,7 @@ __all__ = [
     "construct_decoding",
     "construct_encoder",
     "construct_features",
+    "construct_filters",
     "construct_grid",
     "construct_maps",
     "construct_metrics",

@@ -19,6 +19,7 @@ from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
+from diffjax.filters import FILTERS
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
 from diffjax.prediction import Prediction
@@ -325,6 +326,7 @@ def listing() -> str:
         ("thresholds", THRESHOLDS),
         ("ramps of the guidance weight", RAMPS),
         ("features that metrics of samples compare", EXTRACTORS),
+        ("filters", FILTERS),
         ("metrics of samples", OF_SAMPLES),
         ("metrics of the network on images", OF_NETWORK),
     ):

@@ -16,8 +16,11 @@ from diffjax.denoiser import Model
 from diffjax.nets import AUTOENCODERS, Autoencoder
 from diffjax.objectives import OBJECTIVES, Objective
 from diffjax.parameterization import Parameterization, Times
+from diffjax.samplers.plan import Sampling
 from diffjax.sde import SDE
 
+PLANS = 16
+"""Number of plans of a run that are kept, those used last."""
 SECTIONS = (
     "seed",
     "data",
@@ -132,7 +135,19 @@ def suited(model: Model, loss: Objective, config: Config) -> Model:
 
 
 def planner(config: Config, form: Form, loss: Objective) -> Callable[..., Any]:
-    """Return the function `process -> sampling plan`; that of an autoencoder raises ConfigError."""
+    """Return the function `process -> sampling plan`; that of an autoencoder raises ConfigError.
+
+    Equal arguments without texts give the same object: a plan is rehearsed, and a server asks for
+    one with each request.
+    """
     if not loss.denoises:
         return lambda *_, **__: refused(config)
-    return functools.partial(plan, config["sampling"], form=form, **abilities(config["network"]))
+    whole = functools.partial(plan, config["sampling"], form=form, **abilities(config["network"]))
+    known = functools.lru_cache(PLANS)(whole)
+
+    def planned(sde: SDE, *, negative: Any = None, empty: Any = None, **more: Any) -> Sampling:
+        if negative or empty:
+            return whole(sde, negative=negative, empty=empty, **more)
+        return known(sde, **more)
+
+    return planned

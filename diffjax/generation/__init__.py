@@ -5,6 +5,7 @@
 """
 
 from diffjax.generation.cascade import Cascade
+from diffjax.generation.chain import Chain
 from diffjax.generation.engine import Engine
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
@@ -14,6 +15,7 @@ from diffjax.generation.tiled import Tiled
 
 __all__ = [
     "Cascade",
+    "Chain",
     "Engine",
     "Generated",
     "Generation",

@@ -8,6 +8,7 @@ bits whatever runs beside it.
 
 from __future__ import annotations
 
+import collections
 import functools
 import queue
 import threading
@@ -24,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffjax import checks
 from diffjax.arrays import jit_leaves, spread, stream
+from diffjax.codecs.sketch import Sketch
 from diffjax.generation.job import Job
 from diffjax.generation.tickets import Event, Notify, Ticket, planned, tickets
 from diffjax.guidance import Conditional, Guidance, Guided
@@ -41,9 +43,9 @@ class Full(Exception):
 
 
 class Stats(NamedTuple):
-    """Counts of an engine since its start: ticks, rows of requests, and samples by their ends.
+    """Counts of an engine since its start: ticks, rows of samples, and samples by their ends.
 
-    waiting, running: the numbers of samples now.
+    A tick is a row of a group of slots. waiting, running: the numbers of samples now.
     """
 
     ticks: int
@@ -59,13 +61,16 @@ class Engine:
     """Slots that compute the samples of jobs of one network, row by row, in a thread of their own.
 
     job: a job of the network; those of the requests have its network, its process, and its guidance
-    or none, and may have any sampler whose rows are linear, any number of steps, seed, conditions
-    and guidance weight. slots: the number of samples computed side by side; each row costs a
-    network pass of that batch, also where slots are idle, and all passes of guidance where the job
-    is guided. Samples have equal bits in engines of equally many slots, and differ from those of
-    `Job.samples` by rounding. limit: the number of samples that may wait. mesh: the devices that
-    share the slots, whose number is rounded up to a multiple of theirs; by default one device.
-    Raises ValueError for adaptive steps.
+    or none, and may have any sampler whose rows are linear, any number of steps, seed, conditions,
+    guidance weight, negative conditions and kept part of an image (`Inpainted`). slots: the number
+    of samples computed side by side. group: the number of slots that one program computes, by
+    default all. A row of a group costs a network pass of that batch, also where slots of it are
+    idle, and all passes of guidance where the job is guided; a group without samples costs nothing.
+    Samples have equal bits in engines of equal groups, and differ from those of `Job.samples` by
+    rounding. limit: the number of samples that may wait. mesh: the devices that share a group, by
+    default one; the size of a group is rounded up to a multiple of their number, and the number of
+    slots to one of groups. The attribute `sketch` may be set to a `Sketch`, which then makes the
+    previews of latents. Raises ValueError for adaptive steps, and for a group beyond all slots.
 
         engine = Engine(trained.job(), slots=8)
         ticket, = engine.submit(trained.job(label=3, steps=20, seed=5))
@@ -81,18 +86,29 @@ class Engine:
     [(2,), (2,), (2,)]
     """
 
-    def __init__(self, job: Job, slots: int = 8, limit: int = 1024, mesh: Mesh | None = None):
-        checks.whole(1, slots=slots, limit=limit)
+    def __init__(
+        self,
+        job: Job,
+        slots: int = 8,
+        limit: int = 1024,
+        mesh: Mesh | None = None,
+        group: int | None = None,
+    ):
+        group = slots if group is None else group
+        checks.whole(1, slots=slots, limit=limit, group=group)
+        if group > slots:
+            raise ValueError(f"group={group}: needs at most slots={slots}")
         table, mesh = planned(job).table, mesh or Mesh(jax.local_devices()[:1], "data")
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self.slots, self.limit, self._job = -(-slots // mesh.size) * mesh.size, limit, job
+        self.group = -(-group // mesh.size) * mesh.size
+        self.slots, self.limit, self._job = -(-slots // self.group) * self.group, limit, job
         self._rows = slot.Rows(table.nodes.shape[1], table.learned, table.leads)
-        self._guidance: Guidance = planned(job).guidance.steady()
+        self._guidance: Guidance = slot.common(planned(job).guidance).steady()
         self._idle = slot.idle(self._rows, table)
         # Texts of a data set have one length, which the form does not state.
         cond = {k: jnp.asarray(v) for k, v in job.conditions(1).items()}
-        slots_of_zeros = slot.empty(self.slots, self._guidance, job.form.shape, cond)
-        self._slots = spread(slots_of_zeros, self._split)
+        empty = lambda: slot.empty(self.group, self._guidance, job.form.shape, cond)
+        self._groups = [spread(empty(), self._split) for _ in range(self.slots // self.group)]
         leaves, structure = jax.tree.flatten((job.denoise, self._guidance))
         leaves = spread(leaves, NamedSharding(mesh, PartitionSpec()))
         split = {"donate_argnums": 1, "out_shardings": self._split}
@@ -104,6 +120,7 @@ class Engine:
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._closed, self._broken = False, ""
+        self.sketch: Sketch | None = None
         self._counts = dict.fromkeys(Stats._fields, 0)
         with compiling("the engine"):
             self._compile(cond)
@@ -121,9 +138,11 @@ class Engine:
         start = np.zeros(self._job.form.shape, np.float32)
         first = np.float32(planned(self._job).table.t[0])
         key, number = stream(0, "sample"), np.int32(0)
-        self._slots = self._enter(self._slots, 0, key, number, nothing, first, start, False)
-        jax.block_until_ready(self._advance())
-        jax.block_until_ready(_at((self._slots.registers.x, self._slots.registers.bad), 0))
+        own = slot.own(planned(self._job).guidance, nothing, start.shape)
+        self._put(0, key, number, nothing, own, first, start, False)
+        jax.block_until_ready(self._advance_group(0))
+        registers = self._groups[0].registers
+        jax.block_until_ready(_at((registers.x, registers.bad), 0))
 
     def __enter__(self) -> Engine:
         return self
@@ -154,11 +173,12 @@ class Engine:
         if not _same(job.denoise, self._job.denoise):
             raise ValueError("the request is for another network than that of the engine")
         # A row of weight 1 is the conditional prediction, unless something is wrapped around it.
-        unguided = plan.guidance == Conditional() and isinstance(own.guidance, Guided)
-        if not (unguided or _same(plan.guidance, own.guidance)):
+        ours, theirs = slot.common(own.guidance), slot.common(plan.guidance)
+        unguided = theirs == Conditional() and isinstance(ours, Guided)
+        if not (unguided or _same(theirs, ours)):
             raise ValueError(
-                f"the request has the guidance {plan.guidance}; allowed: that of the engine, "
-                f"{own.guidance}, with any weight"
+                f"the request has the guidance {theirs}; allowed: that of the engine, {ours}, with "
+                f"any weight and any negative conditions"
             )
         if job.form != self._job.form:
             raise ValueError(f"the request is for {job.form}; the engine has {self._job.form}")
@@ -251,8 +271,8 @@ class Engine:
                         self._cancel(ticket)
                 self._forget()
                 entered = []
-                for place, ticket in enumerate(self._places):
-                    if ticket is None and self._waiting:
+                for place in self._free() if self._waiting else ():
+                    if self._waiting:
                         ticket = self._waiting.popleft()
                         self._places[place] = ticket
                         ticket.entered = time.monotonic()
@@ -261,8 +281,19 @@ class Engine:
                     break
                 self._changed.wait()
         for place, ticket in entered:
-            self._slots = self._enter(self._slots, place, *ticket.arguments)
+            self._put(place, *ticket.arguments)
         return self._running() > 0
+
+    def _free(self) -> list[int]:
+        """Return the free places, those of the fullest group first."""
+        free = [place for place, ticket in enumerate(self._places) if ticket is None]
+        counts = collections.Counter(place // self.group for place in free)
+        return sorted(free, key=lambda place: (counts[place // self.group], place))
+
+    def _put(self, place: int, *arguments: Any) -> None:
+        """Put a sample into its place."""
+        group, place = divmod(place, self.group)
+        self._groups[group] = self._enter(self._groups[group], place, *arguments)
 
     def _forget(self) -> None:
         """End the cancelled requests among those that wait, whether or not a slot is free."""
@@ -277,16 +308,26 @@ class Engine:
         ticket.end(CancelledError(f"sample {ticket.number} was cancelled"))
 
     def _advance(self) -> Any:
-        """Compute one row of each slot; return an array that is ready when the device is done."""
-        tickets = [*self._places]
+        """Compute one row of each sample; return an array that is ready when the device is done."""
+        size, seen = self.group, None
+        for group in range(len(self._groups)):
+            if any(self._places[group * size : (group + 1) * size]):
+                seen = self._advance_group(group)
+        return seen
+
+    def _advance_group(self, group: int) -> Any:
+        """Compute one row of each sample in a group."""
+        first = group * self.group
+        tickets = self._places[first : first + self.group]
         at = [self._idle if t is None else [leaf[t.row] for leaf in t.leaves] for t in tickets]
         leaves = [np.stack(values) for values in zip(*at, strict=True)]
         index = np.array([0 if t is None else t.row for t in tickets], np.int32)
         rows = spread((leaves, index), self._split)
-        self._slots, seen = self._tick(self._slots, *rows)
+        self._groups[group], seen = self._tick(self._groups[group], *rows)
+        running = sum(ticket is not None for ticket in tickets)
         with self._changed:
-            self._counts["ticks"] += self._running() > 0
-            self._counts["rows"] += self._running()
+            self._counts["ticks"] += running > 0
+            self._counts["rows"] += running
         for place, ticket in enumerate(tickets):
             if ticket is None:
                 continue
@@ -294,10 +335,10 @@ class Engine:
             ended = ticket.row == ticket.rows
             shown = ticket.every and (ticket.row % ticket.every == 0 or ended)
             x0 = _at(seen, place) if shown else None
-            registers = self._slots.registers
+            registers = self._groups[group].registers
             last = _at((registers.x, registers.bad), place) if ended else None
             if ended:
-                self._places[place] = None
+                self._places[first + place] = None
             self._delivered.put((ticket, ticket.row, x0, last))
         return seen
 
@@ -306,8 +347,7 @@ class Engine:
         while (delivery := self._delivered.get()) is not None:
             ticket, row, x0, last = delivery
             try:
-                item = None if x0 is None else ticket.item(x0)
-                ticket.put(Event(row, ticket.rows, item))
+                ticket.put(Event(row, ticket.rows, None if x0 is None else self._seen(ticket, x0)))
                 if last is not None:
                     check(last[1], planned(ticket.job).table)
                     item = ticket.item(last[0][0])
@@ -317,6 +357,10 @@ class Engine:
                 ticket.cancel()
                 self._count("failed")
                 ticket.end(error)
+
+    def _seen(self, ticket: Ticket, x0: Any) -> np.ndarray:
+        """Return a preview, by the sketch of latents where there is one."""
+        return ticket.item(x0) if self.sketch is None else self.sketch(np.asarray(x0)[None])[0]
 
     def _count(self, name: str) -> None:
         with self._changed:

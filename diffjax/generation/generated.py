@@ -12,6 +12,7 @@ import numpy as np
 import diffjax
 from diffjax.codecs import Decoding
 from diffjax.data.form import Form
+from diffjax.filters import Filter, filtered
 
 
 class Generated(NamedTuple):
@@ -49,20 +50,43 @@ class Generated(NamedTuple):
     def stamp(self, k: int | None = None) -> dict[str, str]:
         """Return texts for the metadata of a picture of all samples, or of sample k.
 
-        They are the settings of the sampler, the seed, the prompt, and the version of diffjax.
+        They are the settings of the sampler, the seed, the number of the sample, its class and
+        prompt, the fingerprint of the weights, the watermark, and the version of diffjax. A picture
+        of all samples has the number of samples, and lists of what differs between them.
 
-        >>> form = Form("points", (2,))
-        >>> made = Generated(*np.zeros((4, 2)), form, {"prompt": ["a dot", "a line"]}, {"steps": 5})
-        >>> made.stamp(1)["prompt"], made.stamp()["steps"]
-        ('a line', '5')
+        >>> form, x, one = Form("points", (2,)), np.zeros((4, 2)), np.ones(4)
+        >>> made = Generated(x, {}, one, one, form, {"prompt": ["a dot", "a line"]}, {"steps": 5})
+        >>> made.stamp(1)["prompt"], made.stamp(1)["index"], made.stamp()["num"]
+        ('a line', '1', '4')
         """
         turns = {name: [*values] for name, values in self.turns.items()}
-        if k is not None:
+        labels = [] if self.label is None else self.label.tolist()
+        if k is None:
+            turns = {"num": len(self.x)} | ({"label": labels} if labels else {}) | turns
+        else:
             number = {"index": k // len(turns.get("seed", [0]))}
             turns = number | {name: values[k % len(values)] for name, values in turns.items()}
+            if labels:
+                name = self.form.named(labels[k])
+                turns |= {"label": labels[k]} | ({"class": name} if name else {})
         as_text = lambda value: value if isinstance(value, str) else json.dumps(value)
         texts = {name: as_text(value) for name, value in {**self.facts, **turns}.items()}
         return {"Software": f"diffjax {diffjax.__version__}", **texts}
+
+    def filtered(self, filters: Sequence[Filter]) -> Generated:
+        """Return the samples with those grey that a filter stops, stated in their metadata.
+
+        Raises ValueError for other items than images.
+
+        >>> form, one = Form("image", (4, 4, 1), dtype="uint8"), np.ones(2)
+        >>> made = Generated(np.full((2, 4, 4, 1), 9, np.uint8), {}, one, one, form)
+        >>> dark = Filter("dark", lambda x: 1 - x.mean((1, 2, 3)) / 255, threshold=0.5)
+        >>> made.filtered([dark]).stamp()["stopped"]
+        '[true, true]'
+        """
+        x, stopped = filtered(filters, self.x)
+        facts = {**self.facts, "filters": [each.about for each in filters]}
+        return self._replace(x=x, turns={**self.turns, "stopped": stopped.tolist()}, facts=facts)
 
     def picture(self) -> np.ndarray:
         """Return all samples as a picture uint8 (H, W, 3), drawn as their kind of data is.

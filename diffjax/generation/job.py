@@ -35,6 +35,7 @@ from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview
+from diffjax.watermark import Watermark
 
 NUM = 64
 """The default number of samples."""
@@ -66,7 +67,7 @@ class Job:
     share of the steps that the plan has then, in (0, 1]. batch_size: samples per batch; samples do
     not depend on it. codec: decodes latents to the images that are stored; None stores samples in
     their own form. tile: see `Decoding`. low: smaller items that samples enlarge, which give
-    further conditions, or None.
+    further conditions, or None. watermark: the message in the signs of the initial noise, or None.
     """
 
     denoise: Denoiser | Tiled
@@ -86,6 +87,7 @@ class Job:
     codec: Codec | None = field(default=None, repr=False)
     tile: int = 0
     low: Low | None = field(default=None, repr=False)
+    watermark: Watermark | None = None
 
     def __post_init__(self):
         for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
@@ -100,7 +102,7 @@ class Job:
     @functools.cached_property
     def weights(self) -> str:
         """Fingerprint of the parameters."""
-        return fingerprint("", self.denoise.params)
+        return fingerprint("", self.denoise)
 
     @functools.cached_property
     def key(self) -> str:
@@ -114,6 +116,7 @@ class Job:
         facts += [["negative", self.negative]] if self.negative else []
         facts += [self.decoded] if self.decoded else []
         facts += [self.enlarged, self.low.enlarged] if self.low else []
+        facts += [self.marked, self.watermark.message] if self.watermark else []
         return f"{self.about['sampler']['name']}-{fingerprint(facts, (self.plan, others))}"
 
     @property
@@ -158,6 +161,11 @@ class Job:
         facts = {"fingerprint": self.codec.fingerprint, "about": self.codec.about}
         return {"codec": facts | ({"tile": self.tile} if self.tile else {})}
 
+    @property
+    def marked(self) -> dict[str, Any]:
+        """Entries of the protocol on the watermark; {} without one."""
+        return self.watermark.facts if self.watermark else {}
+
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
         many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "steps by error"
@@ -168,6 +176,7 @@ class Job:
         start = ""
         if self.start is not None:
             start = f", from {len(self.start)} {self.form.items.noun}s, strength {self.strength:g}"
+        start += f", watermark {self.watermark.key.name}" if self.watermark else ""
         return (
             f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
             f"{self.about['sampler']['name']}: {many}, guidance {guidance}{start}"
@@ -191,7 +200,8 @@ class Job:
     @property
     def _own(self) -> dict[str, Any]:
         """Entries of the protocol on what the samples take in turn, start from and become."""
-        return self.listed | self._away | self.started | self.enlarged | self.decoded
+        facts = self.listed | self._away | self.started | self.enlarged | self.decoded
+        return facts | self.marked
 
     @property
     def _away(self) -> dict[str, str]:
@@ -227,7 +237,8 @@ class Job:
         """Return the arguments of `Generation` that `requests` and `low` determine."""
         asked = self.requests(num)
         low = self.low and self.low.by_place(asked["seed"], asked["index"], num)
-        return asked | {"stream": self.stream, "low": low}
+        signs = self.watermark.signs if self.watermark else None
+        return asked | {"stream": self.stream, "low": low, "signs": signs}
 
     def samples(
         self,
@@ -257,6 +268,7 @@ class Job:
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         cond = {name: whole[FILED.get(name, name)] for name in self.cond}
+        marked = self.marked or {"watermark": "none"}
         return Generated(
             whole["arr_0"],
             cond,
@@ -264,7 +276,7 @@ class Job:
             whole["seconds"],
             self.decoding.stored,
             self.listed,
-            dict(self.about) | {"seed": self.seed} | self._away,
+            dict(self.about) | {"seed": self.seed, "weights": self.weights} | self._away | marked,
         )
 
     def path(self, num: int) -> Trajectory:
@@ -279,11 +291,13 @@ class Job:
         seed, index, weight, x0 = self.requests(num).values()
         of_seeds = streams if np.ndim(seed) else stream
         key = of_seeds(seed.astype(np.uint32) if np.ndim(seed) else seed, self.stream)
-        index = jnp.arange(num) if index is None else jnp.asarray(index)
+        index = np.arange(num) if index is None else index
+        seeds, shape = np.broadcast_to(seed, num), self.form.shape
+        signs = self.watermark.signs(seeds, index, shape) if self.watermark else None
         plan = plan if weight is None else plan.weighted(weight)
         x0 = None if x0 is None else jnp.asarray(x0)
-        shape = self.form.shape
-        result = generate(self.denoise, plan, key, index, cond, x0, shape=shape, path=True)
+        index, signs = jnp.asarray(index), None if signs is None else jnp.asarray(signs)
+        result = generate(self.denoise, plan, key, index, cond, x0, signs, shape=shape, path=True)
         assert result.path is not None
         lengths = {k: np.asarray(v) for k, v in cond.items()}
         ended = lambda rows: np.stack([self.form.ended(np.asarray(x), lengths) for x in rows])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Int8, Key
 
 from diffjax import arrays, checks
 from diffjax.arrays import Cond, jit_leaves, keys_at, spread, streams
@@ -38,6 +38,7 @@ def generate(
     index: Int[Array, " b"],
     cond: Cond,
     x0: Float[Array, "b *d"] | None = None,
+    signs: Int8[Array, "b *d"] | None = None,
     *,
     shape: tuple[int, ...],
     path: bool = False,
@@ -46,10 +47,11 @@ def generate(
 
     The program draws from the prior and computes all rows. key: that of one run, (), or that of the
     run of each sample, (B,). x0: items that samples start from, with the noise of the first row, in
-    place of the prior. path: whether the result holds the trajectory.
+    place of the prior. signs: 1 or -1, those of the noise that the prior gives, in place of its
+    own. path: whether the result holds the trajectory.
     """
     leaves, structure = jax.tree.flatten((denoise, plan))
-    return _program(structure, shape, None, path)(leaves, key, index, cond, x0)
+    return _program(structure, shape, None, path)(leaves, key, index, cond, x0, signs)
 
 
 def generate_whole(
@@ -59,12 +61,13 @@ def generate_whole(
     index: Int[Array, " b"],
     cond: Cond,
     x0: Float[Array, "b *d"] | None = None,
+    signs: Int8[Array, "b *d"] | None = None,
     *,
     shape: tuple[int, ...],
     path: bool = False,
 ) -> Result:
     """Compute the result of `generate`: the function that it compiles."""
-    x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0)
+    x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0, signs)
     return plan.run(denoise, x, keys, cond, path=path)
 
 
@@ -75,6 +78,7 @@ def generate_part(
     index: Int[Array, " b"],
     cond: Cond,
     x0: Float[Array, "b *d"] | None,
+    signs: Int8[Array, "b *d"] | None,
     registers: Registers,
     first: Int[Array, ""],
     stop: Int[Array, ""],
@@ -86,17 +90,20 @@ def generate_part(
     The results are the registers and (x, x0, first bad row). registers: those after the previous
     rows; unused where first = 0. All parts of a table are one program.
     """
-    x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0)
+    x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0, signs)
     registers = jax.lax.cond(first == 0, lambda: plan.begin(x), lambda: registers)
     registers, seen = plan.advance(denoise, registers, keys, cond, first=first, stop=stop)
     return registers, (registers.x, seen, registers.bad)
 
 
 def _begin(
-    sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...], t: Any, x0: Any
+    sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...], t: Any, x0: Any, signs: Any
 ) -> tuple[Array, Key[Array, " b"]]:
     """Return the states at t, from the prior or from noised items, and the keys of the rows."""
-    return initial(sde, keys, shape, t) if x0 is None else noised(sde, x0, t, keys)
+    if x0 is not None:
+        return noised(sde, x0, t, keys)
+    x, keys = initial(sde, keys, shape, t)
+    return x if signs is None else signs * jnp.abs(x), keys
 
 
 @functools.lru_cache(PROGRAMS)
@@ -123,7 +130,7 @@ def _part_program(structure: Any, shape: tuple[int, ...], everywhere: NamedShard
         functools.partial(generate_part, shape=shape),
         structure,
         out_shardings=(_split_registers(everywhere), everywhere),
-        donate_argnums=5,
+        donate_argnums=6,
     )
 
 
@@ -165,13 +172,13 @@ def lowered(
     key, index = jax.eval_shape(lambda: (arrays.stream(0, "sample"), jnp.arange(size)))
     arguments = *put(everywhere, (leaves, key)), *put(split, (index, dict(cond)))
     if not by_rows:
-        return _program(structure, shape, everywhere).lower(*arguments, None)
+        return _program(structure, shape, everywhere).lower(*arguments, None, None)
     assert isinstance(plan, Plan)
     x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
     row = jax.ShapeDtypeStruct((), jnp.int32)
     registers = jax.tree.map(put, _split_registers(everywhere), jax.eval_shape(plan.begin, x))
     program = _part_program(structure, shape, everywhere)
-    return program.lower(*arguments, None, registers, row, row)
+    return program.lower(*arguments, None, None, registers, row, row)
 
 
 class Generation:
@@ -183,10 +190,11 @@ class Generation:
     plan; see `Plan.weighted`. x0: items that samples start from, as a network sees them,
     (num, *shape): they get the noise of the first row, in place of draws from the prior. low: a
     function from the places (B,) of samples among all to further conditions (B, ...), which are
-    too large to exist for all samples at once. stream: the name of the random stream. mesh:
-    devices, also of several processes, that share each batch, whose size is rounded up to a
-    multiple of their number; by default one device. The last batch is filled up, so that one
-    program computes all batches.
+    too large to exist for all samples at once. signs: a function from seeds and numbers of samples
+    (B,), and their shape, to the signs of their noise (B, *shape), as `watermark.Watermark.signs`.
+    stream: the name of the random stream. mesh: devices, also of several processes, that share each
+    batch, whose size is rounded up to a multiple of their number; by default one device. The last
+    batch is filled up, so that one program computes all batches.
 
     Iterating yields float32 arrays (B, *shape), whole in every process, and appends to `passes` the
     network passes of each sample. preview: called with a `Preview` of the batch after every `every`
@@ -222,6 +230,7 @@ class Generation:
         preview: Callable[[Preview], None] | None = None,
         every: int = 1,
         low: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
+        signs: Callable[..., np.ndarray] | None = None,
         stream: str = "sample",
     ):
         checks.whole(1, num=num, batch_size=batch_size)
@@ -235,7 +244,8 @@ class Generation:
         self._cond = {name: np.asarray(values) for name, values in (cond or {}).items()}
         self._seeds = _integers("seed", seed, checks.SEEDS) if np.ndim(seed) else None
         self._numbers = np.arange(num) if index is None else _integers("index", index, INDICES)
-        self._low, self._stream = low, stream
+        self._low, self._signs, self._stream = low, signs, stream
+        self._of_all = np.broadcast_to(seed, num) if signs else None
         self._key = None if np.ndim(seed) else spread(arrays.stream(seed, stream), self._everywhere)
         self._weight = None if weight is None else np.asarray(weight)
         seeds = seed if np.ndim(seed) else None
@@ -287,8 +297,10 @@ class Generation:
         if self._weight is not None:
             plan = spread(plan.weighted(self._weight[places]), self._everywhere)
         x0 = None if self._x0 is None else self._x0[places]
-        leaves = jax.tree.leaves((denoise, plan))
-        return leaves, key, *spread((self._numbers[places], cond, x0), self._split)
+        leaves, numbers, signs = jax.tree.leaves((denoise, plan)), self._numbers[places], None
+        if self._signs and self._of_all is not None:
+            signs = self._signs(self._of_all[places], numbers, self._shape)
+        return leaves, key, *spread((numbers, cond, x0, signs), self._split)
 
     def _registers(self) -> Registers:
         """Return registers of zeros for the first part of a batch, which replaces them."""

@@ -23,7 +23,7 @@ from diffjax.samplers.table import Table
 class Event(NamedTuple):
     """What happened to a request: `row` of `rows` are computed.
 
-    x0: the predicted sample as a stored item, (*shape), or None.
+    x0: the predicted sample as a stored item, (*shape), or the sketch of a latent, or None.
     """
 
     row: int
@@ -40,6 +40,7 @@ class Ticket:
     with None at the end, by the threads of the engine; then `events` yields nothing, so that nobody
     keeps the previews. What it raises is printed and ends nothing else. submitted, entered: the
     times at which it was queued and got a slot, as `time.monotonic` counts; entered is NaN before.
+    part: of a chain, the request of the stage that is computed.
     """
 
     job: Job = field(repr=False)
@@ -59,6 +60,7 @@ class Ticket:
     _item: np.ndarray | None = field(default=None, repr=False, init=False)
     _error: BaseException | None = field(default=None, repr=False, init=False)
     cancelled: bool = field(default=False, init=False)
+    part: Ticket | None = field(default=None, repr=False, init=False)
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the request until it ends, for one reader."""
@@ -87,6 +89,8 @@ class Ticket:
     def cancel(self) -> None:
         """Give up the request, unless it ended already; its slot is free at the next row."""
         self.cancelled = True
+        if self.part is not None:
+            self.part.cancel()
 
     def end(self, outcome: np.ndarray | BaseException) -> None:
         """Set the result or the error, once."""
@@ -118,7 +122,9 @@ Notify = Callable[[Ticket, Event | None], None]
 
 
 def planned(job: Job) -> Plan:
-    """Return the plan of a job. Raises ValueError for adaptive steps."""
+    """Return the plan of a job. Raises ValueError for adaptive steps and for watermarks."""
+    if job.watermark:
+        raise ValueError("an engine does not mark samples; allowed: jobs without a watermark")
     if not isinstance(job.plan, Plan):
         raise ValueError("adaptive steps have no rows; allowed: the other samplers")
     return job.plan
@@ -138,10 +144,11 @@ def tickets(
         if asked["weight"] is not None:
             leaves = rows.of(weighted(plan, float(asked["weight"][k])))
         start = np.zeros(job.form.shape, np.float32) if asked["x0"] is None else asked["x0"][k]
-        own = {name: np.asarray(values[k]) for name, values in cond.items()}
+        mine = {name: np.asarray(values[k]) for name, values in cond.items()}
         key, number = stream(int(seeds[k]), job.stream), np.int32(index[k])
         first = np.float32(plan.table.t[0])
-        arguments = key, number, own, first, start, asked["x0"] is not None
+        own = slot.own(plan.guidance, mine, job.form.shape)
+        arguments = key, number, mine, own, first, start, asked["x0"] is not None
         more = {"every": every, "notify": notify, "leaves": leaves, "arguments": arguments}
         made.append(Ticket(job, int(number), len(plan.table), **more))
     return made

@@ -21,6 +21,7 @@ from diffjax.arrays import catalogue
 from diffjax.guidance.base import Conditional, Distilled, Guidance, Guided, Thresholded
 from diffjax.guidance.classifier import Classifier
 from diffjax.guidance.denoiser import GuidedDenoiser
+from diffjax.guidance.inpainted import Inpainted
 from diffjax.guidance.query import Draws, Normals, Pair, Query
 from diffjax.guidance.ramps import constant, cosine, linear
 from diffjax.guidance.references import (
@@ -51,6 +52,7 @@ __all__ = [
     "Guidance",
     "Guided",
     "GuidedDenoiser",
+    "Inpainted",
     "Linear",
     "Negative",
     "Normals",

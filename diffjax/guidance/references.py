@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffjax.arrays import expand, null, pytree
+from diffjax.arrays import Cond, expand, null, pytree
 from diffjax.checks import at_least
 from diffjax.guidance.query import Mask, Memory, Pair, Query, chosen
 from diffjax.prediction import Denoise, Prediction, Sample
@@ -56,9 +56,13 @@ class Null:
     def passes(self, rows: int) -> int:
         return 2 * rows
 
+    def other(self, cond: Cond) -> Cond:
+        """Return the conditions of the reference for samples with the conditions `cond`."""
+        return null(cond)
+
     def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
         cond = query.conditions
-        return query.pair(*query.several([cond, null(cond)])), memory
+        return query.pair(*query.several([cond, self.other(cond)])), memory
 
 
 @pytree
@@ -81,14 +85,17 @@ class Negative:
     def passes(self, rows: int) -> int:
         return 2 * rows
 
-    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
-        cond = query.conditions
+    def other(self, cond: Cond) -> Cond:
+        """Return the conditions of the reference for samples with the conditions `cond`."""
         if unknown := set(self.instead) - set(cond):
             known = sorted(cond)
             raise ValueError(f"negative {sorted(unknown)}: no such condition; known: {known}")
         like = lambda name, a: jnp.broadcast_to(jnp.asarray(a, cond[name].dtype), cond[name].shape)
-        other = cond | {name: like(name, a) for name, a in self.instead.items()}
-        return query.pair(*query.several([cond, other])), memory
+        return {**cond, **{name: like(name, a) for name, a in self.instead.items()}}
+
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        cond = query.conditions
+        return query.pair(*query.several([cond, self.other(cond)])), memory
 
 
 def negative(label: int = -1) -> Negative:

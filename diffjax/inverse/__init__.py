@@ -22,7 +22,7 @@ from diffjax.inverse.denoising import Joint
 from diffjax.inverse.editing import Inverted, interpolate, invert, noises, slerp
 from diffjax.inverse.exact import correlated_posterior, mixture_posterior
 from diffjax.inverse.fidelity import psnr, ssim
-from diffjax.inverse.inpainting import Inpainted, inpainting
+from diffjax.inverse.inpainting import inpainting
 from diffjax.inverse.measurement import Measurement, measured
 from diffjax.inverse.methods import METHODS, Method, Particles
 from diffjax.inverse.operators import (
@@ -67,7 +67,6 @@ __all__ = [
     "Function",
     "Hadamard",
     "Infinite",
-    "Inpainted",
     "Inverted",
     "Joint",
     "Jpeg",

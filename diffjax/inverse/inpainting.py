@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,41 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax import checks
-from diffjax.arrays import expand, pytree
-from diffjax.guidance import Conditional, Guidance, Query
-from diffjax.guidance.base import Around
-from diffjax.guidance.query import Answer, Memory, Weight, with_x0
+from diffjax.guidance import Conditional, Guidance, Inpainted
 from diffjax.samplers.starts import last_part
-
-
-@pytree
-@dataclass(frozen=True)
-class Inpainted(Around):
-    """Guidance that keeps each value of an image until its time: inpainting with a soft mask.
-
-    x0: the image (B, ...). since: (B, ...), the time from which a value is free, -1 for never.
-    Before that time the prediction of the value is that of the image, so its state is the noised
-    image. Use `inpainting` to construct one. inside: predicts the free values.
-
-    >>> import jax
-    >>> from diffjax import analytic, schedules, sde
-    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
-    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
-    >>> kept = Inpainted(jnp.ones((1, 2)), jnp.array([[-1.0, 1.0]]))  # the second value is free
-    >>> query = Query(denoise, jnp.full((1, 2), 0.25), jnp.full(1, 0.5))
-    >>> kept(query, jnp.ones(()), ())[0].x0.round(4).tolist()
-    [[1.0, 0.25]]
-    """
-
-    x0: Any
-    since: Any
-    inside: Guidance = field(default=Conditional())
-
-    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
-        prediction, memory = self.inside(query, weight, memory)
-        checks.same_shape(query.x.shape, x0=self.x0, since=self.since)
-        free = expand(query.t, query.x) <= self.since.astype(query.t.dtype)
-        return with_x0(query, prediction, jnp.where(free, prediction.x0, self.x0)), memory
 
 
 def inpainting(

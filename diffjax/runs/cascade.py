@@ -53,6 +53,10 @@ class Cascade:
         later = len(self.stages) - 1
         if len(stages) > later:
             raise ConfigError(f"stages: settings for {len(stages)} later stages; has {later}")
+        if later and request.get("watermark"):
+            raise ConfigError(
+                "--watermark: a detector cannot undo the stages of a cascade; allowed: one network"
+            )
         settings = [*stages, *({} for _ in range(later - len(stages)))]
         of_last = {name: request.pop(name) for name in OF_LAST if name in request}
         shared = {name: request[name] for name in OF_ALL if name in request}

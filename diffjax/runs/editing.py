@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from diffjax import builder
 from diffjax.arrays import keys_at, stream, taken
 from diffjax.config import ConfigError
 from diffjax.devices.mesh import layout
+from diffjax.generation import Job
 from diffjax.inverse.editing import invert, noises
 from diffjax.inverse.inpainting import inpainting
 from diffjax.inverse.kernels import kernels
@@ -199,6 +200,28 @@ def editing(
     rows = [taken(rows, 1) for rows in conditions(e, label, len(x0), "--source")]
     cond = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     return Editing(trained, plan, np.asarray(times), x0, cond, seed, batch_size, decode)
+
+
+def masked(job: Job, mask: np.ndarray) -> Job:
+    """Return a job that samples only what a soft mask leaves free of the item that it starts from.
+
+    mask: (1, H, W, 1), see `Editing.inpainted`, in the grid of the network; the strength of the job
+    multiplies it. Raises ConfigError for a job without an item to start from or with several, for a
+    mask of another shape, and for one that keeps all.
+    """
+    if job.start is None or len(job.start) != 1:
+        raise ConfigError("--mask: applies to one image to start from, --from")
+    assert isinstance(job.plan, Plan)  # the sampler adaptive starts from no item
+    if mask.shape not in ((1, *job.form.shape[:-1], 1), (1, *job.form.shape)):
+        raise ConfigError(f"--mask: is {mask.shape[1:]}; needs {job.form.shape[:-1]}, as the image")
+    if not mask.any():
+        raise ConfigError("--mask: keeps the whole image; needs values above 0")
+    spec = job.config["sampling"]
+    grid = builder.construct_grid(spec["grid"], "config.sampling.grid")
+    times = np.asarray(grid(job.denoise.sde, spec["steps"]))
+    free = np.broadcast_to(mask * job.strength, job.start.shape)
+    guidance = inpainting(jnp.asarray(job.start), free, times, job.plan.guidance)
+    return replace(job, plan=replace(job.plan, guidance=guidance))
 
 
 def target(experiment: Experiment, cond: Conds, label: Any) -> Conds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from diffjax.io.writing import writing
 from diffjax.plot.paths import FRAMES
 from diffjax.training.workdir import check_empty
 
+Sign = Callable[[Path, Mapping[str, str]], None]
 IMAGES, POINTS = 6, 500
 """Number of samples whose trajectory is drawn, of images and of points."""
 
@@ -59,8 +61,11 @@ def suffix(class_name: str) -> str:
     return f"_{plain}" if plain else ""
 
 
-def write(path: Path, samples: Generated) -> None:
-    """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
+def write(path: Path, samples: Generated, sign: Sign | None = None) -> None:
+    """Write samples to a picture, an archive, a table or a folder, by the ending of `path`.
+
+    sign: called with each picture (.png) that is written, and its metadata.
+    """
     replaces = path.is_file()
     kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
     files = kind.whole().get(end) if end else kind.folder()
@@ -68,9 +73,12 @@ def write(path: Path, samples: Generated) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
             plot.save(path, samples.picture(), samples.stamp())
+            if sign:
+                sign(path, samples.stamp())
         elif end == ".npz":
             arrays = [samples.x, *(a for a in (samples.label,) if a is not None)]
             others = {name: value for name, value in samples.cond.items() if name != "label"}
+            others |= {k: np.array(v) for k, v in samples.turns.items() if k == "stopped"}
             with path.open("wb") as file:  # NumPy would add an ending to `.NPZ`
                 np.savez(file, *arrays, allow_pickle=False, **others)
         elif files is None:
@@ -83,6 +91,8 @@ def write(path: Path, samples: Generated) -> None:
                 name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
                 file = path / f"{k:06d}{suffix(name)}{files.ending}"
                 files.write(file, item, units, samples.stamp(k))
+                if sign and files.ending == ".png":
+                    sign(file, samples.stamp(k))
     print(f"wrote {path}" + ", replacing an older file" * replaces)
 
 

@@ -25,6 +25,7 @@ from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import mapped, within
 from diffjax.runs.lows import conditioned, larger
+from diffjax.runs.marking import marked
 from diffjax.runs.published import check_published, completed, form_of, known_family, opened
 from diffjax.runs.requests import encoded, in_turn, without_text
 from diffjax.runs.starts import starting
@@ -107,26 +108,25 @@ class Trained:
         tile: int = 0,
         low: Any = None,
         tau: float | Sequence[float] | None = None,
+        watermark: Any = None,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use lists in turn. seed: one, or several; a seed gives the same samples alone and
-        among others. index: the numbers of the samples, by default 0, 1, .... label: classes by
-        number or by name, by default all. prompt: texts to draw, for a network of captions.
-        negative: a text to guide away from. cond: conditions by name: a number, a list or an array,
-        of one sample or in rows; None for a missing one; or a file of arrays, or a picture of a
-        map. control: stored images, or their path, whose maps are conditions. The others are those
-        of held-out items. weight: guidance weights, in place of that of the config; a list in
-        `guidance` has one for each row. start: stored items (*shape) or (K, *shape), or their path,
-        from which samples start in turn (arXiv:2108.01073). strength: the share of the steps from
-        there, in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile:
-        see `Decoding`. low, tau: the smaller items that the network enlarges, and their noise
-        levels. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
+        Samples use lists in turn. seed: one, or several. index: the numbers of the samples. label:
+        classes by number or name, by default all. prompt: texts to draw. negative: a text to guide
+        away from. cond: conditions by name, by default of held-out items: a number, a list or an
+        array, of one sample or in rows; None for a missing one; a file of arrays; a picture of a
+        map. control: stored images, or their path, whose maps are conditions. weight: guidance
+        weights; a list in `guidance` has one for each row. start: stored items, one or several, or
+        their path, from which samples start in turn (arXiv:2108.01073). strength: the share of the
+        steps from there, in (0, 1], by default 0.6. latents: neither decode latents nor encode
+        `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, and their noise levels.
+        watermark: see `runs.marking`. sampling: other fields of config.sampling. Raises ConfigError
+        for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
-        trained = self._sampled_by(sampling)
-        e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
+        e = (trained := self._sampled_by(sampling)).experiment
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
         cond = mapped(e, cond or {}, control)
@@ -138,7 +138,7 @@ class Trained:
             plan,
             form,
             e.config,
-            builder.SAMPLING | trained.config["sampling"] | trained_by,
+            builder.SAMPLING | e.config["sampling"] | {"trained": self.step, "ema": self.ema},
             **turns._asdict(),
             batch_size=batch_size,
             cond=conds,
@@ -148,6 +148,7 @@ class Trained:
             codec=decoding.codec,
             tile=tile,
             low=small,
+            watermark=marked(watermark, plan, form, begin, small),
         )
 
     def _sampled_by(self, sampling: Config) -> Trained:

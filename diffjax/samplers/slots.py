@@ -9,6 +9,7 @@ in a slot does not depend on the others: bits are equal whatever runs beside it.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.arrays import Cond, keys_at
-from diffjax.guidance import Guidance
+from diffjax.guidance import Guidance, Inpainted, Negative, Null
 from diffjax.prediction import Denoise
 from diffjax.samplers.run import Registers, begin, step
 from diffjax.samplers.starts import initial, noised
@@ -28,15 +29,64 @@ READS: dict[Any, bool] = {x0: False, eps: True}
 """The views that a row may read, and the mark of each."""
 
 
+class Own(NamedTuple):
+    """What the guidance of a sample has for itself.
+
+    away: the conditions that guidance leads away from, by the names of all conditions. kept: an
+    image (*shape). since: (*shape), the time from which each of its values is free; see
+    `Inpainted`. In slots, all of them are batches of one.
+    """
+
+    away: Cond
+    kept: Any
+    since: Any
+
+    def guiding(self, guidance: Guidance) -> Guidance:
+        """Return the guidance of this sample, from what all samples have in common."""
+        lead = lambda part: Negative(self.away) if _leads(part) else part
+        return Inpainted(self.kept, self.since, jax.tree.map(lead, guidance, is_leaf=_leads))
+
+
 class Slots(NamedTuple):
     """The states of S samples, each of which is a batch of one.
 
     registers: those of each slot, (S, ...). keys: (S, 1), for the noises. cond: (S, 1, ...) each.
+    own: (S, 1, ...) each.
     """
 
     registers: Registers
     keys: Any
     cond: Cond
+    own: Own
+
+
+def _leads(part: Any) -> bool:
+    """Return whether a part of a guidance is a reference of other conditions."""
+    return isinstance(part, Null | Negative)
+
+
+def common(guidance: Guidance) -> Guidance:
+    """Return a guidance without what is the own of a sample: negative conditions and kept images.
+
+    >>> from diffjax.guidance import Guided
+    >>> common(Guided(Negative({"label": 3})))
+    Guided(reference=Null(), rule=Linear())
+    """
+    inside = guidance.inside if isinstance(guidance, Inpainted) else guidance
+    return jax.tree.map(lambda part: Null() if _leads(part) else part, inside, is_leaf=_leads)
+
+
+def own(guidance: Guidance, cond: Mapping[str, Any], shape: tuple[int, ...]) -> Own:
+    """Return what the guidance of one sample has for itself, as arrays of the host.
+
+    cond, shape: the conditions and the shape of the sample, without a batch.
+    """
+    parts = filter(_leads, jax.tree.leaves(guidance, is_leaf=_leads))
+    other = next(parts, Null()).other({name: value[None] for name, value in cond.items()})
+    away = {name: np.asarray(value)[0] for name, value in other.items()}
+    if isinstance(guidance, Inpainted):
+        return Own(away, np.asarray(guidance.x0[0]), np.asarray(guidance.since[0]))
+    return Own(away, np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32))
 
 
 @dataclass(frozen=True)
@@ -100,7 +150,8 @@ def idle(rows: Rows, table: Table) -> list[np.ndarray]:
 def empty(number: int, guidance: Guidance, shape: tuple[int, ...], cond: Cond) -> Slots:
     """Return slots of zeros. cond: conditions of one sample, (1, ...) each."""
     x = jnp.zeros((1, *shape))
-    one = Slots(begin(x, guidance), keys_at(jax.random.key(0), jnp.zeros(1, int)), cond)
+    alone = Own(cond, x, x)
+    one = Slots(begin(x, guidance), keys_at(jax.random.key(0), jnp.zeros(1, int)), cond, alone)
     return jax.tree.map(lambda a: jnp.stack([jnp.asarray(a)] * number), one)
 
 
@@ -112,19 +163,21 @@ def enter(
     key: Any,
     index: Any,
     cond: Cond,
+    own: Own,
     t: Any,
     start: Any,
     from_item: Any,
 ) -> Slots:
     """Put a sample into the slot `place`, as `generation.generate` begins it.
 
-    key, index: the stream of its run and its number there. t: the first time. start: an item
-    (*shape) from which it starts where `from_item` is true, else from the prior.
+    key, index: the stream of its run and its number there. cond, own: of the sample, without a
+    batch. t: the first time. start: an item (*shape) from which it starts where `from_item` is
+    true, else from the prior.
     """
     keys = keys_at(key, index[None])
     prior, later = initial(sde, keys, start.shape, t)
     x = jnp.where(from_item, noised(sde, start[None], t, keys)[0], prior)
-    new = Slots(begin(x, guidance), later, jax.tree.map(lambda a: a[None], cond))
+    new = Slots(begin(x, guidance), later, *jax.tree.map(lambda a: a[None], (cond, own)))
     return jax.tree.map(lambda a, b: a.at[place].set(b), slots, new)
 
 
@@ -133,12 +186,13 @@ def tick(
 ) -> tuple[Slots, Any]:
     """Advance every slot by one row; return the slots and the predicted x0, (S, *shape).
 
-    leaves: those of the current row of each slot, (S, ...). index: (S,), the number of that row.
+    guidance: what is `common` to all samples. leaves: those of the current row of each slot,
+    (S, ...). index: (S,), the number of that row.
     """
 
     def one(slot: Slots, leaves: list[Any], number: Any) -> tuple[Registers, Any]:
-        row = number, rows.row(leaves), None
-        after, seen = step(denoise, guidance, slot.cond, slot.keys, True, slot.registers, row)
+        row, guided = (number, rows.row(leaves), None), slot.own.guiding(guidance)
+        after, seen = step(denoise, guided, slot.cond, slot.keys, True, slot.registers, row)
         assert seen is not None
         return after, seen[1][0]
 

@@ -49,6 +49,19 @@ def flags() -> argparse.ArgumentParser:
     add("--proxy", metavar="ADDRESS", help="of a proxy whose X-Forwarded-For is believed")
     add("--port", type=cli.whole(0, 65535), default=8000, help="0 for a free one")
     add("--slots", type=cli.positive, default=8, help="samples that are computed side by side")
+    add(
+        "--group",
+        type=cli.positive,
+        help="slots that one program computes, see the manual (default: all)",
+    )
+    add(
+        "--then",
+        type=cli.stage,
+        action="append",
+        default=[],
+        metavar="RUN[,SETTING=VALUE,...]",
+        help="enlarge the samples with another run, as `sample --then` does; may be repeated",
+    )
     add("--no-guidance", action="store_true", help="refuse guidance weights: half the passes")
     add("--num", type=cli.positive, default=64, help="most samples of a request")
     add("--steps", type=cli.positive, default=1000, help="most steps of a sampler")
@@ -133,17 +146,25 @@ def run() -> int:
         keys=keys(asked.keys),
         hosts=names(asked.host, asked.names),
     )
+    if asked.group and asked.group > asked.slots:
+        raise ConfigError(f"--group={asked.group}: needs at most --slots={asked.slots}")
     check_port(asked.host, asked.port)
     cli.set_up_jax()
+    from diffjax.runs.cascade import Cascade, later
     from diffjax.runs.trained import load
 
     trained = load(asked.workdir, ema=asked.ema, adapters=dict(asked.adapter))
-    trained.job()  # what cannot be sampled is refused before a port is opened
+    networks, settings = later(asked.then)
+    stages = [*zip(networks, settings, strict=True)]
+    # What cannot be sampled is refused before a port is opened.
+    Cascade((trained, *networks)).job(stages=settings)
     failures = []
 
     def begin() -> Service:
         try:
-            return Service(trained, asked.slots, limits, not asked.no_guidance)
+            guided, folder = not asked.no_guidance, asked.workdir
+            folder = folder if folder.is_dir() else None
+            return Service(trained, asked.slots, limits, guided, asked.group, folder, stages)
         except Exception as error:
             failures.append(error)
             server.should_exit = True

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from string import Template
 from typing import Any, NamedTuple
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -189,7 +190,8 @@ def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
         if state.service:  # the connections have ended, or taken too long
             await asyncio.to_thread(state.service.engine.close, drain=False)
 
-    about = {"title": "diffjax", "version": __version__, "docs_url": None, "redoc_url": None}
+    about: dict[str, Any] = {"title": "diffjax", "version": __version__, "docs_url": None}
+    about |= {"redoc_url": None, "redirect_slashes": False}  # a redirect would repeat the Host
     wrong: dict[int | str, Any] = {
         code: {"model": Failure} for code in (400, 401, 413, 422, 429, 500, 503)
     }
@@ -211,8 +213,9 @@ def observed(app: FastAPI, state: State) -> None:
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> HTMLResponse:
-        style = (files("diffjax.report") / "style.css").read_text()
-        text = (files("diffjax.serve") / "page.html").read_text().replace("$style", style)
+        read = lambda package, name: (files(f"diffjax.{package}") / name).read_text()
+        parts = {"style": read("report", "style.css"), "script": read("serve", "page.js")}
+        text = Template(read("serve", "page.html")).substitute(parts)
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
     @app.get("/healthz")

@@ -20,8 +20,11 @@ class Asked(BaseModel):
 
     label: a class by number or name. prompt: a text, for a network of captions. cond: other
     conditions by name, numbers only. sampler: an entry of the catalogue. guidance: the weight.
-    image: a PNG or JPEG in base64 from which samples start, with `strength` in (0, 1]. every: rows
-    between two previews, 0 for none. What is missing is that of the run; a missing seed is drawn.
+    negative: a text that guidance leads away from, in place of the empty one. image: a PNG, JPEG
+    or WebP in base64 from which samples start, with `strength` in (0, 1]. mask: such an image, in
+    grey: black is kept of `image`, white is sampled, and grey is free in that share of the steps;
+    the strength is then 1 by default. every: rows between two previews, 0 for none. What is
+    missing is that of the run; a missing seed is drawn.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,11 +34,13 @@ class Asked(BaseModel):
     index: int = Field(default=0, ge=0, lt=2**31 - 2**16)
     label: int | Annotated[str, Field(max_length=TEXT)] | None = None
     prompt: str | None = Field(default=None, max_length=TEXT)
+    negative: str | None = Field(default=None, max_length=TEXT)
     cond: dict[str, float | Row | None] = Field(default_factory=dict, max_length=16)
     sampler: str | None = Field(default=None, max_length=TEXT)
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=-1000, le=1000, allow_inf_nan=False)
     image: str | None = None
+    mask: str | None = None
     strength: float | None = Field(default=None, gt=0, le=1)
     every: int = Field(default=0, ge=0, le=10_000)
 
@@ -64,7 +69,8 @@ class Prompted(BaseModel):
     """A request in the form of OpenAI's image API.
 
     prompt: a text, or the name of a class for a network of labels. n: the number of images. size:
-    `WIDTHxHEIGHT`, that of the network or none. seed, steps: see `Asked`. model, user: ignored.
+    `WIDTHxHEIGHT`, that of the network or none. seed, steps, guidance, negative: see `Asked`.
+    model, user: ignored.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -77,6 +83,8 @@ class Prompted(BaseModel):
     user: str | None = Field(default=None, max_length=TEXT)
     seed: int | None = Field(default=None, ge=0, lt=checks.SEEDS)
     steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=-1000, le=1000, allow_inf_nan=False)
+    negative: str | None = Field(default=None, max_length=TEXT)
 
     def asked(self, *, texts: bool) -> Asked:
         """Return the same request in the form of this server.
@@ -85,4 +93,5 @@ class Prompted(BaseModel):
         """
         text = self.prompt.strip()
         prompt, label = (text, None) if texts else (None, text or None)
-        return Asked(num=self.n, seed=self.seed, steps=self.steps, prompt=prompt, label=label)
+        own = {name: getattr(self, name) for name in ("seed", "steps", "guidance", "negative")}
+        return Asked(num=self.n, prompt=prompt, label=label, **own)

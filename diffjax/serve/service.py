@@ -7,8 +7,9 @@ import binascii
 import functools
 import io
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,17 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from diffjax import __version__, builder, checks
 from diffjax.config import ConfigError
 from diffjax.devices.mesh import layout
-from diffjax.generation import Engine, Job
+from diffjax.generation import Cascade as Chained
+from diffjax.generation import Chain, Engine, Job
+from diffjax.runs.cascade import Cascade
+from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained, resampled
 from diffjax.serve.limits import Limits
+from diffjax.serve.previews import sketched
 from diffjax.serve.requests import Asked
 
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""The formats of images that a request may hold."""
 PIXELS = 2**24
 """Largest number of pixels of an image that a request holds."""
 PLANS = 64
@@ -35,7 +42,7 @@ PLANS = 64
 class Admitted:
     """A request that can be computed: its job, number of samples, and what its answer repeats."""
 
-    job: Job
+    job: Job | Chained
     num: int
     every: int
     passes: int  # of all samples
@@ -45,22 +52,40 @@ class Admitted:
 class Service:
     """The network of a server, its engine, and its counts.
 
-    trained: the network. slots: those of the engine. guided: whether requests may set a guidance
-    weight; each row then costs the passes of guidance, also at weight 1. Raises ConfigError for a
-    network whose run cannot be sampled by an engine.
+    trained: the network. later: those that enlarge its samples, with the settings of each. slots,
+    group: those of the engine, or of each. guided: whether requests may set a
+    guidance weight; each row then costs the passes of guidance, also at weight 1. folder: of the
+    run, which keeps what previews of latents need. Raises ConfigError for a network whose run
+    cannot be sampled by an engine.
     """
 
-    def __init__(self, trained: Trained, slots: int, limits: Limits, guided: bool = True):
+    def __init__(
+        self,
+        trained: Trained,
+        slots: int,
+        limits: Limits,
+        guided: bool = True,
+        group: int | None = None,
+        folder: Path | None = None,
+        later: Sequence[tuple[Trained, Mapping[str, Any]]] = (),
+    ):
         self.trained, self.limits = trained, limits
-        self.guided = guided and _weighs(trained)
-        job = trained.job(weight=1.0) if self.guided else trained.job()
+        self.guided, self.later = guided and _weighs(trained), later
+        weight: dict[str, Any] = {"weight": 1.0} if self.guided else {}
+        job = self._job(trained, **weight)
         self.form = job.decoding.stored
         planned = lambda **changes: resampled(trained, changes)
         self._planned = functools.lru_cache(PLANS)(planned)
         try:
-            self.engine = Engine(job, slots=slots, limit=limits.waiting, mesh=layout().mesh)
+            sizes: Any = {"slots": slots, "group": group, "limit": limits.waiting}
+            sizes["mesh"] = layout().mesh
+            chained = isinstance(job, Chained)
+            self.engine: Any = Chain(job, **sizes) if chained else Engine(job, **sizes)
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
+        if isinstance(self.engine, Engine):
+            latents = trained.job(latents=True, **weight)
+            self.engine.sketch = sketched(self.engine, job, latents, folder)
         self.texts = bool(trained.experiment.form.texts)
         self.registry = CollectorRegistry()
         self.registry.register(_Counts(self.engine))
@@ -86,7 +111,9 @@ class Service:
             "guided": self.guided,
             "guidance": _weight(e.config["sampling"].get("guidance", 1.0)),
             "prompts": self.texts,
+            "keys": bool(self.limits.keys),
             "slots": self.engine.slots,
+            "stages": 1 + len(self.later),
             "limits": {"num": self.limits.num, "steps": self.limits.steps},
             "version": __version__,
         }
@@ -97,11 +124,17 @@ class Service:
         names = []
         for name in builder.SAMPLERS:
             try:
-                self.engine.check(self._with(name, None).job())
+                self.engine.check(self._job(self._with(name, None)))
                 names.append(name)
             except (ConfigError, ValueError):
                 continue
         return names
+
+    def _job(self, trained: Trained, **request: Any) -> Any:
+        """Return the job of a request, or that of all stages where there are several."""
+        networks, settings = [trained for trained, _ in self.later], [s for _, s in self.later]
+        whole = Cascade((trained, *networks)).job(stages=settings, **request)
+        return whole if self.later else whole.last
 
     def _with(self, sampler: str | None, steps: int | None) -> Trained:
         changes = {"sampler": sampler, "steps": steps}
@@ -113,26 +146,48 @@ class Service:
         for name, most in {"num": self.limits.num, "steps": self.limits.steps}.items():
             if (value := getattr(asked, name)) is not None and value > most:
                 raise ConfigError(f"{name}={value}: needs at most {most}")
-        if asked.guidance is not None and not self.guided:
-            raise ConfigError(f"guidance={asked.guidance}: this server has no guidance")
+        for name in ("guidance", "negative"):
+            if (value := getattr(asked, name)) is not None and not self.guided:
+                raise ConfigError(f"{name}={value}: this server has no guidance")
         seed = secrets.randbelow(checks.SEEDS) if asked.seed is None else asked.seed
-        start = None if asked.image is None else image(asked.image, self.form.kind, self.form.shape)
-        job = self._with(asked.sampler, asked.steps).job(
+        start, mask = self._pictures(asked)
+        job: Any = self._job(
+            self._with(asked.sampler, asked.steps),
             seed=seed,
             index=[*range(asked.index, asked.index + asked.num)],
             label=asked.label,
             prompt=asked.prompt,
+            negative=asked.negative,
             cond=asked.cond,
             weight=asked.guidance,
             start=start,
-            strength=asked.strength,
+            strength=1.0 if mask is not None and asked.strength is None else asked.strength,
         )
+        job = job if mask is None else masked(job, mask)
         self.engine.check(job)
-        passes, name = self.engine.passes(job), job.about["sampler"]["name"]
-        about = {"seed": seed, "sampler": name, "rows": job.plan.rows, "passes": passes}
-        more = {name: getattr(asked, name) for name in ("guidance", "prompt")}
+        stages: Sequence[Job] = job.jobs if self.later else (job,)
+        passes, name = self.engine.passes(job), stages[0].about["sampler"]["name"]
+        rows = sum(stage.plan.rows or 0 for stage in stages)
+        about = {"seed": seed, "sampler": name, "rows": rows, "passes": passes}
+        more = {name: getattr(asked, name) for name in ("guidance", "prompt", "negative")}
         about |= {name: value for name, value in more.items() if value is not None}
         return Admitted(job, asked.num, asked.every, passes * asked.num, about)
+
+    def _pictures(self, asked: Asked) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the image from which samples start, (1, H, W, C), and its mask, (1, h, w, 1)."""
+        if asked.mask is not None and asked.image is None:
+            raise ConfigError("mask: applies to image, which is missing")
+        if asked.image is None:
+            return None, None
+        if self.later:
+            raise ConfigError("image: several networks enlarge noise; allowed: a server of one")
+        if self.form.kind != "image":
+            raise ConfigError(f"image: the network generates {self.form.kind}, no images")
+        start = image("image", asked.image, self.form.shape)
+        if asked.mask is None:
+            return start, None
+        grid = self.trained.experiment.form.shape[:2]  # that of the latents, if there are any
+        return start, image("mask", asked.mask, (*grid, 1)) / np.float32(255)
 
     def answer(self, item: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
         """Return a stored item as JSON: its picture in base64, and its values unless it is one."""
@@ -172,23 +227,22 @@ def png(x: np.ndarray, about: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def image(text: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the PNG or JPEG in a text in base64, cut and scaled to the shape, uint8 (1, H, W, C).
+def image(name: str, text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the picture in a text in base64, cut and scaled to the shape, uint8 (1, H, W, C).
 
-    Raises ConfigError for another kind of data, and for a text that holds no such image.
+    name: of the field, for messages. Raises ConfigError for a text that holds no PNG, JPEG or WebP,
+    and for one of more than `PIXELS` pixels, whose pixels are not read.
     """
-    if kind != "image":
-        raise ConfigError(f"image: the network generates {kind}, no images")
     try:
         data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > PIXELS:
             raise Image.DecompressionBombError
         picture = ImageOps.exif_transpose(picture).convert("L" if shape[-1] == 1 else "RGB")
     except Image.DecompressionBombError as error:  # from the header, before pixels are read
-        raise ConfigError(f"image: needs at most {PIXELS} pixels") from error
+        raise ConfigError(f"{name}: needs at most {PIXELS} pixels") from error
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ConfigError("image: holds no PNG or JPEG in base64") from error
+        raise ConfigError(f"{name}: holds no PNG, JPEG or WebP in base64") from error
     fitted = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.LANCZOS)
     return np.asarray(fitted).reshape(1, *shape)
 
@@ -196,7 +250,7 @@ def image(text: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
 class _Counts:
     """The counts of an engine, in the form of Prometheus."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine | Chain):
         self.engine = engine
 
     def collect(self) -> Any:

@@ -13,6 +13,7 @@ from redrawn import redrawn
 from diffjax import builder, config
 from diffjax.devices.mesh import layout
 from diffjax.generation.engine import Engine, Full
+from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained
 from diffjax.samplers import SAMPLERS
 
@@ -72,10 +73,28 @@ def test_slots_are_shared_by_devices(trained, engine):
     job = trained.job(guidance=2.0, steps=4, seed=3)
     with Engine(trained.job(guidance=2.0), slots=SLOTS, mesh=layout().mesh) as several:
         assert several.slots == len(jax.devices()) == 8
-        assert len(several._slots.registers.x.devices()) == 8
+        assert len(several._groups[0].registers.x.devices()) == 8
         found = [t.result(60) for t in several.submit(job, 10)]
-        assert len(several._slots.registers.x.devices()) == 8
+        assert len(several._groups[0].registers.x.devices()) == 8
     assert np.allclose(found, job.samples(10).x, atol=2e-5)
+
+
+def test_groups_without_samples_cost_nothing_and_bits_depend_on_the_group_alone(trained, engine):
+    """A request would wait for idle slots, or another image follow from more of them."""
+    jobs = [trained.job(steps=4 + k % 3, guidance=2.0, seed=k, label=k % 2) for k in range(10)]
+    alone = [engine.submit(job, 1)[0].result(60) for job in jobs]
+    with Engine(trained.job(guidance=2.0), slots=8, group=SLOTS) as several:
+        assert (several.slots, several.group) == (9, SLOTS)
+        several.submit(jobs[0], 1)[0].result(60)
+        assert several.stats.ticks == several.stats.rows == 4  # of one group of three
+        tickets = [several.submit(job, 1)[0] for job in jobs]
+        assert all(np.array_equal(t.result(60), x) for t, x in zip(tickets, alone, strict=True))
+        assert several._free() == [*range(9)]
+        several._places[4] = tickets[0]
+        assert several._free() == [3, 5, 0, 1, 2, 6, 7, 8]
+        several._places[4] = None
+    with pytest.raises(ValueError, match="group=4: needs at most slots=3"):
+        Engine(trained.job(), slots=3, group=4)
 
 
 def test_weights_steps_and_conditions_differ_side_by_side(trained, engine):
@@ -89,6 +108,24 @@ def test_weights_steps_and_conditions_differ_side_by_side(trained, engine):
     start = trained.job(start=np.array([[0.5, -0.2]]), strength=0.5, steps=8, guidance=2.0)
     (ticket,) = engine.submit(start, 1)
     assert np.allclose(ticket.result(60), start.samples(1).x[0], atol=2e-5)
+
+
+def test_negatives_and_kept_parts_differ_side_by_side(trained, engine):
+    """A request would be led away from what its neighbour named, or keep a part of its image."""
+    away = lambda label: {"weight": 3.0, "reference": {"name": "negative", "label": label}}
+    start = np.array([[0.5, -0.2]])
+    free = trained.job(start=start, strength=1.0, steps=6, guidance=2.0, label=1, seed=4)
+    jobs = [trained.job(guidance=away(k), steps=6, label=1) for k in (0, -1)]
+    jobs += [trained.job(guidance=3.0, steps=6, label=1), free]
+    jobs += [masked(free, np.array([mask], np.float32)) for mask in ((0, 1), (0.5, 0), (1, 1))]
+    together = [engine.submit(job, 1)[0] for job in jobs]
+    found = [ticket.result(60) for ticket in together]
+    for job, item in zip(jobs, found, strict=True):
+        assert np.array_equal(engine.submit(job, 1)[0].result(60), item)
+        assert np.allclose(item, job.samples(1).x[0], atol=2e-5)
+    assert np.array_equal(found[1], found[2]) and not np.allclose(found[0], found[1], atol=1e-3)
+    assert np.allclose([found[4][0], found[5][1]], start[0], atol=1e-6)
+    assert np.array_equal(found[3], found[6]) and abs(found[4][1] - start[0, 1]) > 1e-3
 
 
 def test_a_sample_that_is_not_finite_touches_no_other(trained, engine):
@@ -254,10 +291,22 @@ def test_prompts_have_the_length_of_the_texts_of_the_run():
     """The first prompt would stop the engine for all users."""
     tiny = ["network.width=16", "network.depth=1", "network.heads=2"]
     e = builder.experiment(config.override(config.load("emoji_text"), tiny))
-    trained = Trained(e.denoiser(e.parameters()), e)
+    trained = redrawn(e)
     with Engine(trained.job(weight=1.0), slots=1) as engine:
         (ticket,) = engine.submit(trained.job(prompt="red apple", steps=1, weight=2.0), 1)
         assert ticket.result(60).shape == (32, 32, 3)
+        asked = {"prompt": "red apple", "steps": 1}
+        alone, same, empty, away = (
+            engine.submit(trained.job(**asked, **more), 1)[0].result(60).astype(int)
+            for more in (
+                {"weight": 1.0},
+                {"weight": 2.0, "negative": "red apple"},
+                {"weight": 2.0, "negative": ""},
+                {"weight": 2.0, "negative": "cat"},
+            )
+        )
+        assert abs(alone - same).max() <= 1  # cond + w (cond - cond)
+        assert np.array_equal(empty, ticket.result(0)) and abs(away - empty).max() > 1
         short = trained.job(cond={"text": [1, 2]}, steps=1)
         with pytest.raises(ValueError, match=r"conditions \{'text': \(2,\)\}; the engine has"):
             engine.submit(short, 1)

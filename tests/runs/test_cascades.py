@@ -1,6 +1,8 @@
 """Cascades of runs: the commands, the interface, latents, items of any size, and refusals."""
 
 import json
+import time
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ import diffjax
 from diffjax import builder
 from diffjax.config import ConfigError
 from diffjax.data.form import Form
-from diffjax.generation import Engine
-from diffjax.runs.trained import Trained
+from diffjax.generation import Chain, Engine
+from diffjax.runs.trained import Trained, load
+from diffjax.serve.limits import Limits
+from diffjax.serve.requests import Asked
+from diffjax.serve.service import Service
 from diffjax.specs import Spec
 
 CONFIG = {
@@ -243,3 +248,49 @@ def test_the_command_refuses_unknown_settings_of_a_stage(runs, monkeypatch, caps
     flags = [flags[0], f"--then={runs / 'b'}", "--trajectory=a.png"]
     assert ended(monkeypatch, "sample", *flags) == 2
     assert "--trajectory: shows one network" in capsys.readouterr().err
+
+
+def test_a_chain_of_engines_gives_each_sample_the_bits_that_it_has_alone(runs):
+    """A server would mix the small images of its users, or start a stage from another one."""
+    with one_device():
+        cascade = diffjax.cascade([runs / name for name in "abc"])
+        stages = [{"tau": 0.3}, {"tau": [0.0, 0.6], "steps": 4}]
+        asked = [
+            cascade.job(stages=stages, seed=k, label=[k, k + 1], steps=2 + k) for k in range(4)
+        ]
+        with Chain(cascade.job(), slots=3) as chain:
+            alone = [[t.result(60) for t in chain.submit(job, 3)] for job in asked]
+            tickets = [chain.submit(job, 3, every=2) for job in asked]
+            found = [[t.result(60) for t in of] for of in tickets]
+            rows = [e.row for e in tickets[3][0].events()]
+            (long,) = chain.submit(cascade.job(stages=[{"steps": 900}], steps=1), 1)
+            while long.row < 5:
+                time.sleep(0.01)
+            long.cancel()
+            with pytest.raises(CancelledError):
+                long.result(60)
+            assert chain.stats.running == chain.stats.waiting == 0
+            with pytest.raises(ValueError, match="1 stages; needs 3"):
+                chain.submit(diffjax.cascade([runs / "a"]).job(), 1)
+        assert np.array_equal(found, alone) and rows == [*range(1, 13)]
+        assert tickets[1][2].rows == 10 and tickets[1][2].number == 2
+        for job, items in zip(asked, found, strict=True):
+            assert np.abs(job.samples(3).x.astype(int) - items).max() <= 1
+
+
+def test_a_server_of_a_chain_answers_with_images_of_the_last_stage(runs):
+    """A service would show the small images, or count the rows of the first stage alone."""
+    with one_device():
+        first, *later = (load(runs / name) for name in "abc")
+        settings = [{"tau": 0.3}, {"steps": 4}]
+        service = Service(first, 2, Limits(), later=[*zip(later, settings, strict=True)])
+        admitted = service.admitted(Asked(seed=3, num=2, label=5, steps=2))
+        tickets = service.engine.submit(admitted.job, admitted.num)
+        found = [ticket.result(60) for ticket in tickets]
+        job = diffjax.cascade([first, *later]).job(stages=settings, seed=3, label=5, steps=2)
+        assert np.abs(job.samples(2).x.astype(int) - found).max() <= 1
+        assert admitted.about["rows"] == 9 and service.about()["shape"] == (8, 8, 1)
+        assert "heun" in service.samplers and service.about()["stages"] == 3
+        with pytest.raises(ConfigError, match="image: several networks"):
+            service.admitted(Asked(image="AAAA"))
+        service.engine.close()

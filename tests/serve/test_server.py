@@ -9,26 +9,24 @@ import socket
 import struct
 import threading
 import time
-from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
 from zlib import crc32
 
 import jax
 import numpy as np
 import pytest
-import uvicorn
+from codecs_of_tests import SHAPE
 from commands import one_device
 from PIL import Image
 from redrawn import redrawn
+from served import NETWORK, pixels, served
 
 from diffjax import builder, config
+from diffjax.data.form import Form
+from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained
-from diffjax.serve import LOOPBACK
-from diffjax.serve.app import application
+from diffjax.serve import previews
 from diffjax.serve.limits import Limits
 from diffjax.serve.service import Service
-
-NETWORK = "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,90 +42,10 @@ def trained():
     return redrawn(e)
 
 
-@contextmanager
-def served(trained, slots=3, **limits):
-    """Yield a client of a server."""
-    limits = Limits(hosts=LOOPBACK, **limits)
-    app = application(lambda: Service(trained, slots, limits), limits)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    client = Client(server.servers[0].sockets[0].getsockname()[1], app.state.shared)
-    client.wait(lambda: client.get("/readyz").status == 200)
-    yield client
-    server.should_exit = True
-    thread.join(60)
-    assert not thread.is_alive()
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: Any
-    body: bytes
-
-    @property
-    def json(self):
-        return json.loads(self.body)
-
-    @property
-    def error(self):
-        return self.json["error"]["message"]
-
-
-class Client:
-    def __init__(self, port, state):
-        self.port, self.state = port, state
-
-    @property
-    def engine(self):
-        return self.state.service.engine
-
-    def call(self, method, path, body=None, headers=()):
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            connection.request(method, path, body, dict(headers))
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
-
-    def get(self, path):
-        return self.call("GET", path)
-
-    def post(self, path, body, **headers):
-        body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {k.replace("_", "-"): v for k, v in headers.items()}
-        return self.call("POST", path, body, {"Content-Type": "application/json", **headers})
-
-    def samples(self, **body):
-        answer = self.post("/v1/samples", body)
-        assert answer.status == 200, answer
-        return answer.json["samples"]
-
-    def events(self, **body):
-        text = self.post("/v1/samples/events", body).body.decode()
-        blocks = [
-            dict(line.split(": ", 1) for line in b.splitlines() if ": " in line)
-            for b in text.split("\n\n")
-        ]
-        return [(b["event"], json.loads(b["data"])) for b in blocks if "event" in b]
-
-    @staticmethod
-    def wait(true, seconds=60):
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def client(trained):
     with served(trained, body=10_000) as client:
         yield client
-
-
-def pixels(answer):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))))
 
 
 def test_samples_are_those_of_the_job(trained, client):
@@ -149,12 +67,33 @@ def test_samples_are_those_of_the_job(trained, client):
 def test_samples_start_from_an_uploaded_image(trained, client):
     """An upload would be cut, or read in another range."""
     x = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(x).save(out, "png")
-    text = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-    (told,) = client.samples(seed=1, image=text, strength=0.5, steps=6, label=2)
+    (told,) = client.samples(seed=1, image=encoded(x), strength=0.5, steps=6, label=2)
     job = trained.job(seed=1, start=x[None, ..., None], strength=0.5, steps=6, label=2)
     assert np.array_equal(pixels(told), job.samples(1).x[0, ..., 0])
+
+
+def encoded(x, form="png"):
+    """Return an image as a page uploads it."""
+    out = io.BytesIO()
+    Image.fromarray(x).save(out, form, lossless=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def test_a_mask_keeps_the_rest_of_an_upload(trained, client):
+    """Inpainting would change what the user wants to keep."""
+    x, mask = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
+    mask[:4], mask[4:] = 0, 255
+    body = {"seed": 1, "image": encoded(x, "webp"), "steps": 6, "label": 2}
+    (told,) = client.samples(**body, mask=encoded(mask))
+    (soft,) = client.samples(**body, mask=encoded(mask), strength=0.5)
+    assert np.array_equal(pixels(told)[:4], x[:4]) and np.array_equal(pixels(soft)[:4], x[:4])
+    assert (pixels(told)[4:] != x[4:]).mean() > 0.9
+    assert not np.array_equal(pixels(told), pixels(soft))
+    job = trained.job(seed=1, start=x[None, ..., None], strength=1.0, steps=6, label=2)
+    found = masked(job, mask[None, ..., None] / np.float32(255)).samples(1).x[0, ..., 0]
+    assert np.array_equal(pixels(told), found)
+    kept = client.post("/v1/samples", body | {"mask": encoded(0 * mask)})
+    assert (kept.status, kept.error) == (422, "mask: keeps the whole image; needs values above 0")
 
 
 def test_openai_clients_get_images(client):
@@ -221,9 +160,11 @@ BAD = [
     ({"label": 10}, "label=10: no such class"),
     ({"cond": {"label": "/etc/passwd"}}, "cond.label."),
     ({"cond": {"depth": 1}}, "cond=depth: the network has no such condition; known: label"),
-    ({"image": "/etc/passwd"}, "image: holds no PNG or JPEG"),
+    ({"image": "/etc/passwd"}, "image: holds no PNG, JPEG or WebP"),
     ({"foo": 1}, "foo: Extra inputs"),
     ({"image": base64.b64encode(b"GIF89a" + bytes(30)).decode()}, "image: holds no PNG"),
+    ({"mask": "AAAA"}, "mask: applies to image, which is missing"),
+    ({"negative": "cat", "guidance": 2.0}, "negative: the network was trained without captions"),
     ({"strength": 0.5}, "strength=0.5: applies to image, which is missing"),
     ({"strength": 2}, "strength: "),
     ({"guidance": 5000}, "guidance: "),
@@ -310,38 +251,6 @@ def test_many_users_get_their_own_images(client):
     assert "diffjax_wait_seconds_count" in counts and 'reason="invalid"' in counts
 
 
-def test_random_bytes_and_fields_never_stop_the_server(client):
-    """One malformed request would be the end for all users."""
-    rng = random.Random(0)
-    values = [
-        None,
-        0,
-        -1,
-        1e300,
-        "x",
-        [],
-        {},
-        [1, 2],
-        True,
-        "NaN",
-        2**70,
-        "\u0000",
-        {"a": {"b": 1}},
-    ]
-    names = ["num", "seed", "label", "cond", "sampler", "steps", "guidance", "image", "every", "x"]
-    seen = set()
-    for k in range(400):
-        if k % 4 == 0:
-            body = rng.randbytes(rng.randrange(40))
-        else:
-            body = {n: rng.choice(values) for n in rng.sample(names, rng.randrange(1, 4))}
-            body |= {"steps": 2} if "steps" not in body else {}
-        answer = client.post(rng.choice(("/v1/samples", "/v1/images/generations")), body)
-        seen.add(answer.status)
-    assert seen <= {200, 400, 422}
-    assert client.get("/healthz").status == 200 and client.samples(steps=1)
-
-
 def test_budgets_keys_and_queues_refuse_with_the_time_to_wait(trained):
     """One client would take the whole device."""
     with served(trained, slots=1, waiting=3, passes=60, keys=frozenset({"anna", "bert"})) as client:
@@ -401,3 +310,26 @@ def test_other_data_than_images_have_pictures_and_values():
         assert len(told["values"]) == 2 and pixels(told).ndim >= 2
         sized = client.post("/v1/images/generations", {"prompt": "1", "size": "64x64"})
         assert (sized.status, sized.error) == (422, "size=64x64: needs auto")
+
+
+def test_previews_of_latents_are_sketches_that_the_run_keeps(tmp_path, monkeypatch):
+    """A preview would cost a pass of the decoder, or show other colours than the image."""
+    form = Form("latent", SHAPE, units=(("codec", "haar"),))
+    section = {"name": "latents:nowhere", "codec": "codecs_of_tests:codec"}
+    changes = {"data": section, "network": {"name": "codecs_of_tests:linear"}}
+    e = builder.experiment(config.load("digits_vp") | changes, form)
+    trained = Trained(e.denoiser(e.parameters()), e)
+    service = Service(trained, 2, Limits(), folder=tmp_path)
+    job = trained.job(seed=3, steps=4)
+    (ticket,) = service.engine.submit(job, 1, every=4)
+    (shown,) = [event.x0 for event in ticket.events() if event.x0 is not None]
+    whole = job.decoding.decode(trained.job(seed=3, steps=4, latents=True).samples(1).x)
+    mean = whole.reshape(4, 2, 4, 2).mean((1, 3))  # the first of Haar's channels
+    assert shown.shape == (4, 4, 1) and ticket.result().shape == (8, 8, 1)
+    assert np.abs(shown[..., 0] - 127.5 * (np.clip(mean, -1, 1) + 1)).max() < 1.6
+    service.engine.close()
+    monkeypatch.setattr(previews, "sketch", None)
+    again = Service(trained, 2, Limits(), folder=tmp_path)
+    assert np.array_equal(again.engine.sketch.matrix, service.engine.sketch.matrix)
+    again.engine.close()
+    assert previews.read(tmp_path / previews.FILE, "another") is None

@@ -1,21 +1,30 @@
 """The number of steps for a wanted error, on a tiny run."""
 
+import json
 import re
+import shutil
 import sys
 
 import pytest
+from commands import ended
 from tiers import some
 
 from diffjax.config import ConfigError
 from diffjax.tools import steps
 
 
+@pytest.fixture(scope="module")
+def place(toy, tmp_path_factory):
+    """A copy of the run, in which the tool stores its curves."""
+    return shutil.copytree(toy, tmp_path_factory.mktemp("steps") / "run")
+
+
 @pytest.fixture
-def tool(monkeypatch, capsys, toy):
+def tool(monkeypatch, capsys, place):
     """Run the tool in this process; return its error or None, and its output."""
 
     def run(*flags):
-        given = [f"--workdir={toy}", "--num=8", *flags]
+        given = [f"--workdir={place}", "--num=8", *flags]
         monkeypatch.setattr(sys, "argv", ["steps", *given])
         try:
             assert steps.run() == 0
@@ -64,3 +73,63 @@ def test_what_has_no_steps_is_refused(tool):
     for bad in ("0", "-1"):
         error, _ = tool("--sampler=ddim", f"--error={bad}")
         assert error == f"--error={bad}: needs an error above 0"
+
+
+def test_samples_are_chosen_by_their_error(tool, place, monkeypatch, capsys):
+    """A user would get more steps than needed, or an error that no curve promises."""
+    (place / "steps.json").unlink(missing_ok=True)
+
+    def sample(*flags):
+        given = (f"--workdir={place}", "--num=4", f"--out={place}/s.npz", *flags)
+        code = ended(monkeypatch, "sample", *given)
+        return code, *capsys.readouterr()
+
+    code, _, error = sample("--quality=0.1")
+    assert code == 2 and error.count("\n") == 1
+    assert f"run python -m diffjax.tools.steps --workdir={place} --sampler=SAMPLER" in error
+    tool("--sampler=ddim", "--error=0.2", "--most=40", "--grid=logsnr_uniform")
+    tool("--sampler=dpmpp_2m", "--error=0.05", "--most=40", "--grid=logsnr_uniform")
+    tool("--sampler=dpmpp_2m", "--error=0.05", "--most=40", "--grid=logsnr_uniform")  # replaces
+    curves = json.loads((place / "steps.json").read_text())["curves"]
+    assert [one["sampler"]["name"] for one in curves] == ["ddim", "dpmpp_2m"]
+    assert all(one["seconds_per_pass"] > 0 for one in curves)
+    points = [(p, one) for one in curves for p in one["points"]]
+    for wanted in (0.2, 0.05):
+        enough = [(p["passes"], p["error"], one) for p, one in points if p["error"] <= wanted]
+        passes, least, one = min(enough, key=lambda e: e[:2])
+        code, out, _ = sample(f"--quality={wanted}")
+        assert code == 0 and f"{passes} network passes" in out and f"error {least:.3g}" in out
+        assert f"{one['sampler']['name']}: {passes} rows" in out
+    code, out, _ = sample("--quality=0.2", "--sampler=dpmpp_2m")
+    assert code == 0 and "--sampler=dpmpp_2m" in out
+    best = min(points, key=lambda each: each[0]["error"])
+    code, _, error = sample("--quality=1e-9")
+    assert code == 2 and f"the least measured error is {best[0]['error']:.3g}" in error
+    assert f"of {best[1]['sampler']['name']} with {best[0]['steps']} steps" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("--quality=0",), "needs an error above 0"),
+        (("--quality=0.1", "--steps=5"), "chooses --steps=5 itself"),
+        (("--quality=0.1", "--sampler=heun"), "no curve of these weights"),
+        (("--quality=0.1", "--ema=raw"), "no curve of these weights"),
+    ],
+)
+def test_what_was_not_measured_is_refused(tool, place, monkeypatch, capsys, flags, why):
+    """The error of other weights, or of another sampler, would be promised."""
+    if not (place / "steps.json").exists():
+        tool("--sampler=ddim", "--error=100")
+    code = ended(monkeypatch, "sample", f"--workdir={place}", "--num=4", *flags)
+    error = capsys.readouterr().err
+    assert code == 2 and error.count("\n") == 1 and why in error
+
+
+def test_a_damaged_file_of_curves_is_reported(place, monkeypatch, capsys):
+    """A traceback, or curves that are lost in silence."""
+    (place / "steps.json").write_text("{")
+    code = ended(monkeypatch, "sample", f"--workdir={place}", "--num=4", "--quality=1")
+    error = capsys.readouterr().err
+    assert code == 2 and "steps.json: cannot be read" in error and "delete it" in error
+    (place / "steps.json").unlink()
