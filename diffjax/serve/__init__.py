@@ -138,14 +138,8 @@ def run() -> int:
         from diffjax.serve.service import Service
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name}: {MISSING}") from error
-    limits = Limits(
-        num=asked.num,
-        steps=asked.steps,
-        waiting=asked.waiting,
-        passes=asked.passes,
-        keys=keys(asked.keys),
-        hosts=names(asked.host, asked.names),
-    )
+    bounds = {name: getattr(asked, name) for name in ("num", "steps", "waiting", "passes")}
+    limits = Limits(**bounds, keys=keys(asked.keys), hosts=names(asked.host, asked.names))
     if asked.group and asked.group > asked.slots:
         raise ConfigError(f"--group={asked.group}: needs at most --slots={asked.slots}")
     check_port(asked.host, asked.port)

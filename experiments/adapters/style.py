@@ -130,7 +130,9 @@ def study(base: Path, runs: Path, out: Path, steps: int | None = None) -> None:
     report |= {**provenance(), "ways": rows}
     write_text(out / FILE, json.dumps(report, indent=1) + "\n")
     lines = [x[None, :SHOWN] for x in shown.values()]
-    plot.save(out / "style.png", plot.strips(lines, [*shown], [name[:14] for name in concepts()[:SHOWN]]))
+    plot.save(
+        out / "style.png", plot.strips(lines, [*shown], [name[:14] for name in concepts()[:SHOWN]])
+    )
 
 
 def main() -> int:
