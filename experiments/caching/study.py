@@ -194,7 +194,9 @@ class Study:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Return the table of the README."""
+    """Return the table of the README, none without the file: short settings leave it out."""
+    if not (folder / FILE).exists():
+        return {}
     report = json.loads((folder / FILE).read_text())
     cells: dict[str, list[str]] = {}
     for key, row in report["methods"].items():
