@@ -109,6 +109,7 @@ STUDIES = {
         ),
         7,
     ),
+    "caching": Study(("-m experiments.caching.text --out={out}",), 1),
     "cascades": Study(
         (
             "-m experiments.cascades.study --runs={out}/runs --out={out} --short=20 --num=8 "

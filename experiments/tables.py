@@ -12,6 +12,8 @@ import numpy as np
 from diffjax.report import evaluated
 from experiments.adapters import control, steps, style
 from experiments.adapters import study as adapters
+from experiments.caching import study as caching
+from experiments.caching import text as caching_text
 from experiments.cascades import study as cascades
 from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
@@ -167,6 +169,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
         **style.tables(folder),
         **control.tables(folder),
     },
+    "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,
     "latent": latent.tables,

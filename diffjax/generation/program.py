@@ -239,7 +239,7 @@ class Generation:
         mesh = mesh or Mesh(jax.local_devices()[:1], "data")
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._plan = plan
+        self._plan = plan = plan.settled() if weight is None else plan
         self._on_devices = spread((denoise, plan), self._everywhere)
         self._cond = {name: np.asarray(values) for name, values in (cond or {}).items()}
         self._seeds = _integers("seed", seed, checks.SEEDS) if np.ndim(seed) else None

@@ -84,6 +84,9 @@ class Adaptive(Sampling):
     def weighted(self, weight: np.ndarray) -> Adaptive:
         return replace(self, weight=np.asarray(checked(weight, self.guidance), np.float32))
 
+    def settled(self) -> Adaptive:
+        return self
+
     def run(
         self,
         denoise: Denoise,

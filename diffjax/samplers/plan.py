@@ -53,6 +53,13 @@ class Sampling(abc.ABC):
         """
 
     @abc.abstractmethod
+    def settled(self) -> Sampling:
+        """Return the plan without branches that its own weights never take; its weights are known.
+
+        Samples are equal up to rounding.
+        """
+
+    @abc.abstractmethod
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result:
@@ -116,6 +123,15 @@ class Plan(Sampling):
         weight = checked(weight, self.guidance)
         ramp = np.broadcast_to(np.asarray(self.ramp), self.rows)[:, None]
         return replace(self, table=replace(self.table, weight=ramps.weights(weight, ramp)))
+
+    def settled(self) -> Plan:
+        """Return the plan whose guidance has no branch for rows of weight 1, if there are none.
+
+        One network is compiled in place of two. Without a branch around the network, XLA also moves
+        what depends on the text alone, such as its keys and values in a U-Net, out of the loop.
+        """
+        weights = np.asarray(self.table.weight)[np.asarray(self.table.active)]
+        return self if (weights == 1).any() else replace(self, guidance=self.guidance.steady())
 
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False

@@ -151,6 +151,20 @@ def test_plan_counts_rows_and_passes():
     assert (guided.rows, guided.passes) == (6, 10)
 
 
+def test_a_plan_whose_rows_are_all_guided_has_no_branch_for_the_others():
+    """Two networks would be compiled, or guidance run in rows that need none."""
+    guided = plan(Guided())
+    assert guided.settled() is guided  # all of its weights are 1
+    settled = replace(guided, table=replace(guided.table, weight=np.full(6, 3.0))).settled()
+    assert settled.guidance == Guided().steady() and settled.passes == 12
+    some = replace(guided, table=replace(guided.table, weight=np.arange(6.0))).settled()
+    assert some.guidance == Guided() and some.passes == 11
+    cond, keys = {"label": jnp.asarray(LABEL)}, keys_at(stream(0, "sample"), jnp.arange(8))
+    x, keys = initial(SDE, keys, SHAPE)
+    ask = lambda guidance: sample(denoise(), settled.table, x, keys, cond=cond, guidance=guidance)
+    np.testing.assert_allclose(ask(settled.guidance), ask(Guided()), atol=1e-5)
+
+
 def test_programs_of_networks_that_are_no_longer_used_are_not_kept():
     """A process that trains a hundred networks would keep the compiled programs of each."""
     first = weakref.ref(program._program("network 0", SHAPE, None))
