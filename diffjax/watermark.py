@@ -2,9 +2,10 @@
 
 The noise of a sample is z_i = s_i |n_i| with n the noise of its random stream, and signs s_i from
 the message, encrypted by the keystream of a secret key and a nonce. A sign that is uniform and
-independent of |n_i| makes z_i exactly normal, so the distribution of samples does not change. With
-u = 2 Phi(|n_i|) - 1 this is z_i = Phi^-1((u + 1) / 2) for the bit 1 and Phi^-1((1 - u) / 2) for the
-bit 0, which is Gaussian Shading (arXiv:2404.04956, eq. 4) with l = 1.
+independent of |n_i| makes z_i exactly normal, so the distribution of samples does not change, to
+anyone who cannot tell the keystream from uniform bits. With u = 2 Phi(|n_i|) - 1 this is z_i =
+Phi^-1((u + 1) / 2) for the bit 1 and Phi^-1((1 - u) / 2) for the bit 0, which is Gaussian Shading
+(arXiv:2404.04956) with l = 1.
 
 The keystream is HMAC-SHA256 in counter mode, of the standard library, a pseudo-random function of
 (key, nonce). The nonce is (seed, number of the sample, number of values), which no two samples of a

@@ -60,7 +60,7 @@ def test_the_keystream_is_hmac_in_counter_mode():
 
 
 def test_signs_by_the_stream_are_gaussian_shading_of_one_bit():
-    """The watermark would be another one than that of arXiv:2404.04956, eq. 4."""
+    """The watermark would be another one than that of arXiv:2404.04956."""
     n = np.random.default_rng(0).normal(size=10_000)
     u = 2 * special.ndtr(np.abs(n)) - 1  # uniform on [0, 1)
     for bit, uniform_of_bit in ((1, u), (0, 1 - u)):

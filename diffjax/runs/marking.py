@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax import builder
-from diffjax.config import ConfigError, arguments, known
+from diffjax.config import ConfigError, arguments, checked, known
 from diffjax.data.form import Form
 from diffjax.samplers.plan import Sampling
 from diffjax.watermark import Watermark, bits_of, read_key
@@ -54,6 +54,5 @@ def parsed(text: str) -> Watermark:
     known(given, SETTINGS, place)
     key = builder.refuse(FLAG)(read_key)(Path(path))
     message = settings.partition("message=")[2].partition(",")[0]  # 007 is a text
-    return Watermark(
-        key, builder.refuse(place)(bits_of)(message, key.bits), bool(given.get("noisy", False))
-    )
+    noisy = checked(given.get("noisy", False), bool, f"{place}.noisy")
+    return Watermark(key, builder.refuse(place)(bits_of)(message, key.bits), noisy)

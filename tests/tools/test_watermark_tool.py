@@ -132,6 +132,7 @@ def test_a_mark_changes_signs_alone(world):
         ("KEY", ("--from=FILE",), "marks the initial noise, which --from replaces"),
         ("KEY,message=abc", (), "has 24 bits; the key allows 16"),
         ("KEY,mesage=a", (), "did you mean 'message'?"),
+        ("KEY,noisy=3", (), "needs bool, got int"),
         ("FILE", (), "is no key"),
         ("none", (), "cannot be read"),
     ],
