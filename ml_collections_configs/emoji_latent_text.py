@@ -17,6 +17,6 @@ from ml_collections_configs import emoji_text, parts
 def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         emoji_text.get_config().to_dict(),
-        data=dict(name="latents:data/emoji_vae_latents", codec="runs/emoji_vae"),
+        data=dict(name="latents:data/emoji_vae_latents", codec="runs/emoji_vae", encoder="words"),
         network=dict(patch=1),
     )

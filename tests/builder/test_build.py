@@ -54,9 +54,11 @@ def as_published(name: str, **network) -> Experiment:
     form = labelled("image", (side, side, 3), 10 * config["data"]["labels"]) if prepared else None
     form = labelled("latent", (4, 4, 2), 10) if "codec" in config["data"] else form
     form = labelled("image", (8, 8, 1), 10) if config["data"]["name"] == "dreambooth" else form
-    if config["data"].get("vocabulary"):
+    if config["data"].get("vocabulary") or {"codec", "encoder"} <= {*config["data"]}:
         text = {"texts": ("text",), "vocabulary": ("dot", "red", "new")}
-        form = Form("image", (32, 32, 3), (Spec("text", "words", 3),), "uint8", **text)
+        stored = ("latent", (4, 4, 2)) if "codec" in config["data"] else ("image", (32, 32, 3))
+        dtype = "float32" if "codec" in config["data"] else "uint8"
+        form = Form(*stored, (Spec("text", "words", 3),), dtype, **text)
     return builder.experiment(config, form)
 
 
