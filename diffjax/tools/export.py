@@ -4,6 +4,7 @@
     python -m diffjax.tools.export --workdir=runs/digits --what=network --out=exported_network
     python -m diffjax.tools.export --workdir=runs/digits --quantize=w8 --out=exported_int8
     python -m diffjax.tools.export --workdir=runs/digits --format=safetensors --out=exported_weights
+    python -m diffjax.tools.export --workdir=runs/digits_vae --format=diffusers --out=exported_vae
 
 --format=stablehlo writes one program for CPU, CUDA and TPU, for any number of samples, or for
 --batch of them. It is the sampler with the settings below, or the network as a function of x_t, t
@@ -12,7 +13,8 @@ outputs, and `run.py --num=16 --set label=3`, which runs the program with jax, s
 flatbuffers alone. Sample k of a seed is the one that `sample` draws. JAX reads such files for some
 months only: keep the run. --format=onnx writes the network for onnxruntime, for --batch samples,
 in an environment with jax2onnx. --format=safetensors writes the weights with their config, for
-`diffjax.load`.
+`diffjax.load`. --format=diffusers writes a folder of torch's diffusers: an `AutoencoderKL`, or a
+`DDIMPipeline` of a U-Net trained on a table of betas; other networks are refused by name.
 
 --quantize=w8 rounds the weights of inner layers to INT8, and w8a8 their inputs too. The command
 runs what it has written, prints the largest difference from the network, and fails where it is too
@@ -170,7 +172,7 @@ def programmed(asked: argparse.Namespace, trained: Trained, quantize: str | None
     from diffjax.export import program, quantized
     from diffjax.samplers.plan import Plan
 
-    what = asked.what or "sampler"
+    what = asked.what or ("network" if asked.format == "diffusers" else "sampler")
     job = trained.job()
     if what == "sampler" and isinstance(job.plan, Plan) and job.plan.guidance.weighs:
         job = trained.job(weight=[1.0])  # of each sample, an input of the program
@@ -230,6 +232,53 @@ def safetensors(asked: argparse.Namespace) -> Write:
     return write
 
 
+def diffusers(asked: argparse.Namespace) -> Write:
+    """Return the function that writes a folder of diffusers; refuse what cannot work."""
+    unused(asked, "what", "batch", "quantize", "platforms")
+
+    def write(trained: Trained) -> None:
+        from diffjax.builder import refuse
+        from diffjax.published import folders
+
+        form, config = trained.experiment.form, trained.experiment.complete(trained.config)
+        params = trained.denoise.params["network"]
+        if trained.experiment.loss.denoises:
+            given = (config, trained.sde, form.shape, params, form.classes)
+            files = refuse("--format=diffusers")(folders.pipeline)(*given)
+        else:
+            path = asked.workdir / "codec.json"
+            rule = json.loads(path.read_text()) if path.exists() else None
+            given = (config["network"], params, rule)
+            files = refuse("--format=diffusers")(folders.autoencoder)(*given)
+        folders.save(asked.out, files)
+        read_back(asked, trained)
+
+    return write
+
+
+def read_back(asked: argparse.Namespace, trained: Trained) -> None:
+    """Print the differences of the network in a folder of diffusers, as diffjax reads it."""
+    import jax
+    import numpy as np
+
+    if not trained.experiment.loss.denoises:
+        from diffjax import builder
+
+        x = np.random.default_rng(0).uniform(-1, 1, (1, *trained.experiment.form.shape))
+        codec = builder.construct_codec(str(asked.out), "--out")
+        encode = lambda network, params: np.asarray(network.encode(params, x.astype(np.float32))[0])
+        ours = encode(trained.experiment.model.network, trained.denoise.params["network"])
+        check(asked, {"mean": ours}, {"mean": encode(codec.network, codec.params)}, "network")
+        return
+    from diffjax.runs.trained import load
+
+    program = programmed(asked, trained, None)
+    inputs = program.example(NUM)
+    cond = {k: v for k, v in inputs.items() if k not in ("x", "t")}
+    p = jax.jit(lambda denoise: denoise(inputs["x"], inputs["t"], cond))(load(asked.out).denoise)
+    check(asked, program.run(inputs), {"x0": p.x0, "eps": p.eps}, "network")
+
+
 def unused(asked: argparse.Namespace, *names: str) -> None:
     """Raise ConfigError for the first of these flags that is set, as the format does not use it."""
     for name in names:
@@ -241,6 +290,7 @@ FORMATS: dict[str, Callable[[argparse.Namespace], Write]] = {
     "stablehlo": stablehlo,
     "onnx": onnx,
     "safetensors": safetensors,
+    "diffusers": diffusers,
 }
 
 if __name__ == "__main__":
