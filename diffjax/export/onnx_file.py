@@ -14,7 +14,8 @@ from diffjax.export.plain import evaluate, plain
 from diffjax.export.programs import Arrays, Program
 
 FILE = "program.onnx"
-LAYERS = ("Conv", "MatMul", "Gemm")
+LAYERS = ("Conv", "MatMul")
+PRODUCT = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 0.0}
 INSTALL = "pip install onnxruntime onnxscript && pip install --no-deps jax2onnx==0.17.1"
 """jax2onnx asks for an older orbax-checkpoint than diffjax, and converts without it."""
 
@@ -71,17 +72,24 @@ def size(folder: Path) -> int:
 def quantize(folder: Path, batch: int) -> None:
     """Replace the program in a folder by one in INT8, as onnxruntime quantizes it.
 
-    Weights are rounded per channel, inputs of layers by their largest value in a call. In floats
-    stay the first and the last layer, and layers on one vector per sample.
+    Weights are rounded per channel, inputs of layers by the largest value of a call. In floats stay
+    the first and the last layer, and layers on one vector per sample.
     """
     import onnx  # pyright: ignore[reportMissingImports]
-    from onnxruntime.quantization import (  # pyright: ignore[reportMissingImports]
-        QuantType,
-        quantize_dynamic,
-    )
+    from onnxruntime import quantization  # pyright: ignore[reportMissingImports]
+    from onnxruntime.quantization import shape_inference  # pyright: ignore[reportMissingImports]
 
     path, rounded = folder / FILE, folder / f"int8_{FILE}"
-    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    logging.getLogger().setLevel(logging.ERROR)  # it recommends the next line on each call
+    shape_inference.quant_pre_process(path, path, skip_symbolic_shape=True)
+    model = onnx.load(path)
+    for node in model.graph.node:  # INT8 knows no Gemm; those of jax2onnx are products without bias
+        values = {a.name: a.f or a.i for a in node.attribute}
+        if node.op_type == "Gemm" and values == PRODUCT:
+            node.op_type = "MatMul"
+            del node.input[2:], node.attribute[:]
+    onnx.save(model, path)
+    graph = onnx.shape_inference.infer_shapes(model).graph
     sizes = {
         value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.input, *graph.output)
@@ -90,7 +98,11 @@ def quantize(folder: Path, batch: int) -> None:
     layers = [n for n in graph.node if n.op_type in LAYERS and weights & set(n.input)]
     vectors = {n.name for n in layers if sizes.get(n.output[0], [])[:-1] == [batch]}
     wide = [n.name for n in layers if n.name not in vectors]
-    kept = [*vectors, *wide[:1], *wide[-1:]]
-    settings = {"per_channel": True, "weight_type": QuantType.QInt8, "nodes_to_exclude": kept}
-    quantize_dynamic(path, rounded, **settings)
+    quantization.quantize_dynamic(
+        path,
+        rounded,
+        per_channel=True,
+        weight_type=quantization.QuantType.QInt8,
+        nodes_to_exclude=[*vectors, *wide[:1], *wide[-1:]],
+    )
     rounded.replace(path)
