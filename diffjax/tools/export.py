@@ -210,8 +210,8 @@ def check(asked: argparse.Namespace, ours: Any, theirs: Any, what: str) -> None:
     found = checking.differences(ours, theirs)
     for name, each in found.items():
         print(f"{name}: differs by {each}", flush=True)
-    rounded = asked.quantize if asked.format == "stablehlo" else None  # ONNX is rounded later
-    bound = BOUNDS[what] * COARSE.get(rounded, 1)
+    rounded = asked.quantize if asked.format == "stablehlo" else ""  # ONNX is rounded later
+    bound = BOUNDS[what] * COARSE.get(rounded or "", 1)
     checking.check(found, bound, str(asked.out))
 
 
