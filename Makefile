@@ -78,7 +78,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 # Needs uv; resolves the newest tested set for every supported Python.
 lock:
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url \
-	  --no-annotate --no-header --extra dev --extra docs --extra serve --extra text \
+	  --no-annotate --no-header --extra dev --extra docs --extra export --extra serve --extra text \
 	  pyproject.toml -o requirements.lock
 
 clean:

@@ -25,6 +25,7 @@ _MODULES = (
     "draws",
     "encoders",
     "evaluation",
+    "export",
     "features",
     "generation",
     "grids",

@@ -98,8 +98,8 @@ class Model:
         output differs in shape from x.
         """
         checks.samples(x)
-        checks.per_sample(len(x), t=t, **({} if to is None else {"to": to}))
-        checks.conditions(cond, len(x))
+        checks.per_sample(x.shape[0], t=t, **({} if to is None else {"to": to}))
+        checks.conditions(cond, x.shape[0])
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
         if to is not None:
@@ -172,7 +172,7 @@ class Denoiser:
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs or labels that the network was not built for."""
-        checks.conditions(cond, len(x))
+        checks.conditions(cond, x.shape[0])
         self.model.network.check(x, cond)
 
     def __repr__(self) -> str:
@@ -216,7 +216,7 @@ class Reframed:
         to: Time | None = None,
     ) -> Prediction:
         checks.samples(x)
-        checks.per_sample(len(x), t=t, **({} if to is None else {"to": to}))
+        checks.per_sample(x.shape[0], t=t, **({} if to is None else {"to": to}))
         l = self.sde.logsnr(t)
         (log_alpha, log_sigma), trained = self.sde.frame(l), self.denoise.sde.frame(l)
         # alpha' / alpha = sigma' / sigma at equal log-SNR; the first is finite at sigma = 0, the

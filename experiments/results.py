@@ -135,6 +135,11 @@ STUDIES = {
         4,
         after="digits",
     ),
+    "quantization": Study(
+        (f"-m experiments.quantization.study --workdir={DIGITS} --out={{out}} --num=100",),
+        3,
+        after="digits",
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

@@ -25,6 +25,7 @@ from experiments.inverse import study as inverse
 from experiments.latent import study as latent
 from experiments.markdown import table
 from experiments.particles import study as particles
+from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
 from experiments.text import study as text
 from experiments.toys import study as toys
@@ -173,6 +174,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "cascades": cascades.tables,
     "few_step": few_steps,
     "latent": latent.tables,
+    "quantization": quantization.tables,
     "watermark": watermark.tables,
     "text": text.tables,
 }

@@ -24,6 +24,7 @@ FEW = {
     "evaluate": ["--num=20", "--real=100"],
     "tools.codec": ["--num=20", "--real=100"],
     "tools.compare": ["--num=4"],
+    "tools.export": ["--steps=2"],
     "tools.ema": ["--std=0.1"],
     "tools.prepare": ["--size=8"],
     "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],

@@ -19,7 +19,7 @@ LAYERS = (
     ("generation", "inverse", "objectives", "plot"),
     ("evaluation", "report", "training"),
     ("aot", "builder"),
-    ("runs", "cli"),
+    ("runs", "cli", "export"),
     ("__main__", "train", "sample", "evaluate", "serve", "tools"),
 )
 """Packages and modules from the bottom up: each imports itself and what is in the rows above."""

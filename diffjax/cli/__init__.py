@@ -209,11 +209,12 @@ def start(asked: argparse.Namespace) -> None:
 
 
 def sampling_flags(
-    flags: argparse.ArgumentParser, lists: bool = False, seeds: bool = False
+    flags: argparse.ArgumentParser, lists: bool = False, seeds: bool = False, draws: bool = True
 ) -> None:
     """Add the flags that replace parts of config.sampling; `lists` lets some list several values.
 
-    seeds: let `--seed` list several seeds, which samples use in turn.
+    seeds: let `--seed` list several seeds, which samples use in turn. draws: whether the command
+    draws samples, and has the flags `--seed` and `--batch-size`.
     """
     many = lambda one: listed(one) if lists else one
     more = "; a,b for several" if lists else ""
@@ -237,12 +238,13 @@ def sampling_flags(
         "--noise", help=f"independent, or brownian: more steps refine one sample {CONFIG}"
     )
     several = {"type": listed(seed), "default": [0], "metavar": "SEED,..."}
-    sampler.add_argument(
-        "--seed",
-        **(several if seeds else {"type": seed, "default": 0}),
-        help="sample k depends only on (seed, k)" + ("; a,b for several in turn" if seeds else ""),
-    )
-    sampler.add_argument("--batch-size", type=positive, default=256, help="samples per batch")
+    if draws:
+        sampler.add_argument(
+            "--seed",
+            **(several if seeds else {"type": seed, "default": 0}),
+            help=f"sample k depends only on (seed, k){'; a,b for several in turn' * seeds}",
+        )
+        sampler.add_argument("--batch-size", type=positive, default=256, help="samples per batch")
     sampler.add_argument(
         "--list", action=_List, help="list samplers, grids, rules of guidance, ..., and exit"
     )

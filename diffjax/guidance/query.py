@@ -123,7 +123,7 @@ class Query:
         join = lambda *parts: jnp.concatenate(parts)
         repeat = lambda a: None if a is None else join(*[a] * len(conds))
         many = replace(self, x=repeat(self.x), t=repeat(self.t), to=repeat(self.to))
-        whole, size = many.under(jax.tree.map(join, *conds)), len(self.x)
+        whole, size = many.under(jax.tree.map(join, *conds)), self.x.shape[0]
         part = lambda i: jax.tree.map(lambda a: a[i * size : (i + 1) * size], whole)
         return [part(i) for i in range(len(conds))]
 

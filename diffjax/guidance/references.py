@@ -215,7 +215,7 @@ class Cached:
         at_least(1, every=self.every)
 
     def init(self, x: Sample) -> Memory:
-        return jnp.zeros(len(x), jnp.int32), jnp.zeros_like(x), self.reference.init(x)
+        return jnp.zeros(x.shape[0], jnp.int32), jnp.zeros_like(x), self.reference.init(x)
 
     def passes(self, rows: int) -> int:
         fresh = -(-rows // self.every)

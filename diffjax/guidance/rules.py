@@ -151,7 +151,7 @@ class CFGZero:
         at_least(0, still=self.still)
 
     def init(self, x: Sample) -> Memory:
-        return jnp.zeros(len(x), jnp.int32) if self.still else ()
+        return jnp.zeros(x.shape[0], jnp.int32) if self.still else ()
 
     def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer:
         sde, t, conditional, reference = pair

@@ -205,7 +205,7 @@ class _Part:
         if self.name == "decoder":
             module = module.clone(out=params["decoder"]["last"]["bias"].shape[0])
         cast_to = lambda tree: jax.tree.map(lambda a: a.astype(self.dtype), tree)
-        with splitting(len(x)):
+        with splitting(x.shape[0]):
             out = module.apply({"params": cast_to(params[self.name])}, cast_to(x))
         return jax.tree.map(lambda a: a.astype(x.dtype), out)
 

@@ -83,7 +83,7 @@ class Block(nn.Module):
         style = self.style
         h = style.move_conv(nn.silu(style.norm()(x)), self.way, self.channels)
         embedded = Dense(self.channels * (1 + style.scale_shift))(emb)
-        embedded = embedded.reshape(len(x), *(1,) * (x.ndim - 2), -1)
+        embedded = embedded.reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)
         if style.scale_shift:
             scale, shift = jnp.split(embedded, 2, axis=-1)
             h = nn.silu(style.norm()(h) * (1 + scale) + shift)

@@ -118,9 +118,9 @@ class DiT(nn.Module):
         inputs = (each, turn, there, context, inside)
         if self.half:
             kept = self._first((h, tokens), *inputs)
-            whole = (len(x), *grid, width)
+            whole = (x.shape[0], *grid, width)
             return Residuals(blocks=tuple(jnp.reshape(a, whole) for a in kept))
-        extra = [jnp.reshape(cast(Array, a), (len(x), -1, width)) for a in residuals.blocks]
+        extra = [jnp.reshape(cast(Array, a), (x.shape[0], -1, width)) for a in residuals.blocks]
         h = self._blocks(h, tokens, *inputs, extra=jnp.stack(extra) if extra else None)
         if shared:
             table = self.param("table", nn.initializers.zeros, (2 * width,)).astype(c.dtype)

@@ -127,7 +127,7 @@ class MPBlock(nn.Module):
             x = normalize(around(x) if around else x, (-1,))
         h = MPConv(self.channels, 3, name="conv_0")(mp_silu(x))
         gain = MPConv(self.channels, gain=True, name="embedding")(emb) + 1
-        h = mp_silu(h * gain.reshape(len(x), *(1,) * (x.ndim - 2), -1))
+        h = mp_silu(h * gain.reshape(x.shape[0], *(1,) * (x.ndim - 2), -1))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = MPConv(self.channels, 3, name="conv_1")(h)
         if self.decoder and around:

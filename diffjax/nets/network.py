@@ -118,7 +118,7 @@ class _LinenApply:
     ) -> Any:
         cast = lambda tree: jax.tree_util.tree_map_with_path(self._cast, tree)
         rngs = None if key is None else {"dropout": key}
-        with splitting(len(x)):
+        with splitting(x.shape[0]):
             out: Any = self.module.apply(
                 {"params": cast(params)},
                 cast({"x": x})["x"],
@@ -172,7 +172,7 @@ def splitting(size: int) -> AbstractContextManager[Any]:
         if not (WEIGHTS_SPLIT.get() and isinstance(module, nn.Dense) and len(args) == 1):
             return False
         x, out = args[0], module.features
-        if x.ndim != 2 or len(x) != size or out % parts:
+        if x.ndim != 2 or x.shape[0] != size or out % parts:
             return False
         return size // replicas * (x.shape[1] + out // parts) < x.shape[1] * out
 

@@ -107,7 +107,7 @@ def unfold(
     x: Float[Array, "b l e"], grid: tuple[int, ...], sides: tuple[int, ...]
 ) -> Float[Array, "b *d c"]:
     """Return the grid (B, *D, C) of tokens: the inverse of `fold`."""
-    b, n = len(x), len(grid)
+    b, n = x.shape[0], len(grid)
     x = x.reshape(b, *grid, *sides, -1)
     order = [i for k in range(n) for i in (1 + k, 1 + n + k)]
     whole = [m * p for m, p in zip(grid, sides, strict=True)]

@@ -197,7 +197,7 @@ class Cross(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, tokens: Tokens, there: Bool[Array, "b m"]) -> Tokens:
-        b, width, heads = len(x), self.settings.width, self.settings.heads
+        b, width, heads = x.shape[0], self.settings.width, self.settings.heads
         q = Glorot(width, name="q")(x).reshape(b, -1, heads, width // heads)
         k, v = jnp.split(Glorot(2 * width, name="kv")(tokens), 2, -1)
         k, v = (a.reshape(b, -1, heads, width // heads) for a in (k, v))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from tiers import some
 
 from diffjax.arrays import drop, null
@@ -133,6 +134,19 @@ def test_missing_is_absent(name):
     absent = apply(None)
     chex.assert_trees_all_close(apply(null(cond)), absent, rtol=1e-5, atol=1e-5)
     assert np.isfinite(absent).all()
+
+
+@network
+def test_a_batch_may_have_any_size(name):
+    """An exported program would take the number of samples alone that it was traced with."""
+    entry, (x, c_noise) = built(name, known(name)), inputs(name)
+    cond = {c.name: values(c, x) for c in known(name)}
+    params = jax.eval_shape(entry.init, jax.random.key(0), x, c_noise, None)
+    (b,) = export.symbolic_shape("b")
+    shaped = lambda a: jax.ShapeDtypeStruct((b, *a.shape[1:]), a.dtype)
+    for given in (cond, {}):
+        arguments = jax.tree.map(shaped, (x, c_noise, given))
+        assert jax.eval_shape(entry.apply, params, *arguments).shape[0] == b
 
 
 def test_augmentation_labels_that_are_left_out_are_zero():

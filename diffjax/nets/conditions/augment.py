@@ -30,7 +30,7 @@ class Augment:
         return (x[0], self.size)
 
     def missing(self, x: Float[Array, "b *d"]) -> Float[Array, "b n"]:
-        return absent(len(x), self.size)
+        return absent(x.shape[0], self.size)
 
     def embed(
         self, value: Float[Array, "b n"], width: int, dtype: Any, rows: Initializer

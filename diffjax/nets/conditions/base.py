@@ -179,8 +179,8 @@ def after_null(
     >>> there.tolist()
     [[False, True, True]]
     """
-    first = jnp.zeros_like(tokens, shape=(len(tokens), tokens.shape[-1]))
+    first = jnp.zeros_like(tokens, shape=(tokens.shape[0], tokens.shape[-1]))
     if null:
-        first = learned(f"no_{name}", len(tokens), tokens.shape[-1])
-    there = jnp.concatenate([jnp.full((len(tokens), 1), null), there], 1)
+        first = learned(f"no_{name}", tokens.shape[0], tokens.shape[-1])
+    there = jnp.concatenate([jnp.full((tokens.shape[0], 1), null), there], 1)
     return jnp.concatenate([first[:, None], tokens], 1), there

@@ -47,7 +47,7 @@ class Guidance:
         return (x[0],)
 
     def missing(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:
-        return absent(len(x))
+        return absent(x.shape[0])
 
     def embed(self, value: Float[Array, " b"], width: int, dtype: Any, rows: Initializer) -> Vector:
         if self.waves:

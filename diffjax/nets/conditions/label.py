@@ -36,7 +36,7 @@ class Label:
         return (x[0],)
 
     def missing(self, x: Float[Array, "b *d"]) -> Int[Array, " b"]:
-        return jnp.full(len(x), -1, jnp.int32)
+        return jnp.full(x.shape[0], -1, jnp.int32)
 
     def embed(self, value: Int[Array, " b"], width: int, dtype: Any, rows: Initializer) -> Vector:
         table = nn.Embed(self.size + 1, width, embedding_init=rows, name=place(self))

@@ -37,7 +37,7 @@ class Length:
         return (x[0],)
 
     def missing(self, x: Float[Array, "b *d"]) -> UInt32[Array, " b"]:
-        return jnp.full(len(x), self.size, jnp.uint32)
+        return jnp.full(x.shape[0], self.size, jnp.uint32)
 
     def inside(self, value: UInt32[Array, " b"], rank: int) -> Bool[Array, "b *d"]:
         """Return the mask of positions inside their item, (B, size, 1, ...), with `rank` axes."""

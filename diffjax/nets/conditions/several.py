@@ -113,7 +113,7 @@ class Conditions:
 
         rows: initializer for tables of learned vectors.
         """
-        total = jnp.zeros((len(x), width), x.dtype)
+        total = jnp.zeros((x.shape[0], width), x.dtype)
         for entry in self.by(mechanism):
             embed = cast(Embeds, entry).embed
             total = total + embed(_value(entry, x, cond), width, x.dtype, rows)

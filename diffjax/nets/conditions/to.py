@@ -49,7 +49,7 @@ class To:
         return (x[0],)
 
     def missing(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:
-        return absent(len(x))
+        return absent(x.shape[0])
 
     def features(
         self, features: Features, c_noise: Float[Array, " b"], value: Float[Array, " b"]

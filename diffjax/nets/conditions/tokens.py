@@ -42,7 +42,7 @@ class Tokens:
         return (x[0], None, self.size)
 
     def missing(self, x: Float[Array, "b *d"]) -> Float[Array, "b l n"]:
-        return absent(len(x), 0, self.size)
+        return absent(x.shape[0], 0, self.size)
 
     def sequence(self, value: Float[Array, "b l n"], width: int, dtype: Any) -> Sequence:
         tokens, there = present(value, dtype)

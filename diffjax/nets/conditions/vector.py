@@ -28,7 +28,7 @@ def waves(numbers: Float[Array, "b n"]) -> Float[Array, "b w"]:
     half = WAVES // 2
     frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / half)
     angle = numbers[..., None] * frequency[None, None]
-    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1).reshape(len(numbers), -1)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1).reshape(numbers.shape[0], -1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Vector:
         return (x[0], self.size)
 
     def missing(self, x: Float[Array, "b *d"]) -> Float[Array, "b n"]:
-        return absent(len(x), self.size)
+        return absent(x.shape[0], self.size)
 
     def embed(
         self, value: Float[Array, "b n"], width: int, dtype: Any, rows: Initializer
@@ -78,7 +78,7 @@ class Vector:
             vector = nn.Dense(width, name=f"{place(self)}_out")(nn.silu(vector))
         if not self.null:
             return jnp.where(there.all(-1, keepdims=True), vector, 0)
-        null = learned(f"no_{place(self)}", len(value), width)
+        null = learned(f"no_{place(self)}", value.shape[0], width)
         return jnp.where(there.all(-1, keepdims=True), vector, null)
 
     def unit(self, value: Float[Array, "b n"], dtype: Any) -> Embedded:

@@ -39,7 +39,7 @@ class Words:
         return (x[0], None)
 
     def missing(self, x: Float[Array, "b *d"]) -> Int[Array, "b l"]:
-        return jnp.full((len(x), 0), -1, jnp.int32)
+        return jnp.full((x.shape[0], 0), -1, jnp.int32)
 
     def sequence(self, value: Int[Array, "b l"], width: int, dtype: Any) -> Sequence:
         rows = nn.initializers.normal(width**-0.5)

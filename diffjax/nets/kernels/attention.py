@@ -109,6 +109,12 @@ def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Ar
     return [_unfold(dq, q), *(_unfold(a.astype(k.dtype), shape) for a in (dk, dv))]
 
 
+def _at_once(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
+    """Return the value with the weights of all pairs at once, without a loop."""
+    (k, v), there = _fold(k, v), _heads(there, q)
+    return [_unfold(_softmax(_fold(q)[0], k, v, *there), q)]
+
+
 def _fold(*arrays: Array) -> list[Array]:
     """Reshape (B, L, H, d) to (B H, L, d), one batch axis for the matrix products."""
     return [a.swapaxes(1, 2).reshape(-1, a.shape[1], a.shape[3]) for a in arrays]
@@ -277,3 +283,6 @@ ad.primitive_jvps[_attention] = _value_jvp
 ad.primitive_jvps[_along] = _plain_jvp(_tangent, 6)
 ad.primitive_jvps[_pull] = _plain_jvp(_gradient, 4)
 ad.primitive_transposes[_along] = _tangent_transpose
+
+PLAIN = {"attention": _at_once}
+"""The formula of attention for readers of programs that know only operations of `lax`."""

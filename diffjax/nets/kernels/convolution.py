@@ -93,7 +93,7 @@ def upsampled(
     they are ignored.
     """
     sides = set(kernel.shape[:-2])
-    places = len(x) * math.prod(2 * n for n in x.shape[1:-1])
+    places = x.shape[0] * math.prod(2 * n for n in x.shape[1:-1])
     if sides == {3} and _many(places, kernel):
         return _of_equals.bind(x, kernel)
     return _repeated(x, kernel)
@@ -141,6 +141,8 @@ def _suits_winograd(x: Array, kernel: Array, **geometry: Any) -> bool:
 
 
 def _many(places: int, kernel: Array) -> bool:
+    if not isinstance(places, int):  # the symbol of a batch of any size, in a program for export
+        return False
     return min(kernel.shape[-2:]) >= 32 and math.prod(kernel.shape) * places >= MANY
 
 
@@ -341,3 +343,9 @@ _register(
 )
 # Mapped kernels would need batched products here; the plain convolution has a rule for them.
 batching.primitive_batchers[_of_equals] = _batched(_repeated)
+
+PLAIN = {
+    "convolution": lambda *factors, **geometry: [_lax(*factors, **geometry)],
+    "upsampled_convolution": lambda *factors: [_repeated(*factors)],
+}
+"""The formulas of convolutions for readers of programs that know only operations of `lax`."""
