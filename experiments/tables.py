@@ -14,6 +14,7 @@ from experiments.adapters import control, steps, style
 from experiments.adapters import study as adapters
 from experiments.caching import study as caching
 from experiments.caching import text as caching_text
+from experiments.benchmarks import serving
 from experiments.cascades import study as cascades
 from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
@@ -92,7 +93,15 @@ def faults(folder: Path) -> Tables:
             f"{found['seconds']['whole']}, {found['seconds']['killed']}",
         ],
     ]
-    return {"faults": table(["", ""], rows)}
+    tables = {"faults": table(["", ""], rows)}
+    if (folder / "cluster.json").exists():
+        found = read(folder / "cluster.json")
+        parts = {"of a data set": found["data"], "over HTTP": found["service"]}
+        rows = [
+            [f"{fact}, {part}", str(n)] for part, all in parts.items() for fact, n in all.items()
+        ]
+        tables["faults-cluster"] = table(["", ""], rows)
+    return tables
 
 
 def likelihood(folder: Path) -> Tables:
@@ -156,6 +165,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "ema": ema,
     "augmentation": augmentation,
     "faults": faults,
+    "benchmarks": serving.tables,
     "likelihood": likelihood,
     "samplers": samplers,
     "toys": toys.tables,
