@@ -93,15 +93,7 @@ def faults(folder: Path) -> Tables:
             f"{found['seconds']['whole']}, {found['seconds']['killed']}",
         ],
     ]
-    tables = {"faults": table(["", ""], rows)}
-    if (folder / "cluster.json").exists():
-        found = read(folder / "cluster.json")
-        parts = {"of a data set": found["data"], "over HTTP": found["service"]}
-        rows = [
-            [f"{fact}, {part}", str(n)] for part, all in parts.items() for fact, n in all.items()
-        ]
-        tables["faults-cluster"] = table(["", ""], rows)
-    return tables
+    return {"faults": table(["", ""], rows)}
 
 
 def likelihood(folder: Path) -> Tables:
