@@ -93,7 +93,13 @@ def faults(folder: Path) -> Tables:
             f"{found['seconds']['whole']}, {found['seconds']['killed']}",
         ],
     ]
-    return {"faults": table(["", ""], rows)}
+    tables = {"faults": table(["", ""], rows)}
+    if (folder / "cluster.json").exists():  # needs the extra `ray`, which short settings lack
+        found = read(folder / "cluster.json")
+        parts = {"of a data set": found["data"], "over HTTP": found["service"]}
+        rows = [[f"{name}, {of}", str(n)] for of, all in parts.items() for name, n in all.items()]
+        tables["faults-cluster"] = table(["", ""], rows)
+    return tables
 
 
 def likelihood(folder: Path) -> Tables:
