@@ -12,9 +12,9 @@ import numpy as np
 from diffjax.report import evaluated
 from experiments.adapters import control, steps, style
 from experiments.adapters import study as adapters
+from experiments.benchmarks import serving
 from experiments.caching import study as caching
 from experiments.caching import text as caching_text
-from experiments.benchmarks import serving
 from experiments.cascades import study as cascades
 from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
