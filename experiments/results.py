@@ -177,6 +177,10 @@ STUDIES = {
         copies={f"{name}/evaluation.json": f"{name}.json" for name in ("plain", "weighted")},
     ),
     "faults": Study(("experiments/faults/kills.py --out={out}/kills.json --kills=5",), 1),
+    "benchmarks": Study(
+        ("-m experiments.benchmarks.serving --out={out} --requests=8 --network=network.depth=1",),
+        1,
+    ),
     "cifar10_cpu": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/cifar_vp_small.py "

@@ -12,6 +12,7 @@ import numpy as np
 from diffjax.report import evaluated
 from experiments.adapters import control, steps, style
 from experiments.adapters import study as adapters
+from experiments.benchmarks import serving
 from experiments.caching import study as caching
 from experiments.caching import text as caching_text
 from experiments.cascades import study as cascades
@@ -93,7 +94,13 @@ def faults(folder: Path) -> Tables:
             f"{found['seconds']['whole']}, {found['seconds']['killed']}",
         ],
     ]
-    return {"faults": table(["", ""], rows)}
+    tables = {"faults": table(["", ""], rows)}
+    if (folder / "cluster.json").exists():  # needs the extra `ray`, which short settings lack
+        found = read(folder / "cluster.json")
+        parts = {"of a data set": found["data"], "over HTTP": found["service"]}
+        rows = [[f"{name}, {of}", str(n)] for of, all in parts.items() for name, n in all.items()]
+        tables["faults-cluster"] = table(["", ""], rows)
+    return tables
 
 
 def likelihood(folder: Path) -> Tables:
@@ -157,6 +164,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "ema": ema,
     "augmentation": augmentation,
     "faults": faults,
+    "benchmarks": serving.tables,
     "likelihood": likelihood,
     "samplers": samplers,
     "toys": toys.tables,
