@@ -94,6 +94,25 @@ def curves_of(workdir: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{path}: cannot be read ({reason(error)}); delete it") from error
 
 
+def measured(trained: Trained, workdir: Path) -> list[dict[str, Any]]:
+    """Return the curves of these weights, with the guidance of config.sampling."""
+    guidance = {**SAMPLING, **trained.config["sampling"]}["guidance"]
+    own = fingerprint("", trained.denoise.params), guidance
+    return [one for one in curves_of(workdir) if (one["weights"], one["guidance"]) == own]
+
+
+def errors(trained: Trained, workdir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the measured errors of each sampler as pairs of steps and error, fewest steps first.
+
+    Errors are in the unit of the kind of data, such as grey levels.
+    """
+    scale, _ = trained.experiment.form.items.unit
+    return {
+        one["sampler"]["name"]: sorted((p["steps"], p["error"] * scale) for p in one["points"])
+        for one in measured(trained, workdir)
+    }
+
+
 def chosen(trained: Trained, workdir: Path, quality: float, sampler: bool = False) -> Choice:
     """Return the measured entry with the fewest passes whose error is at most `quality`.
 
@@ -104,12 +123,10 @@ def chosen(trained: Trained, workdir: Path, quality: float, sampler: bool = Fals
     if not quality > 0:
         raise ConfigError(f"--quality={quality:g}: needs an error above 0")
     sampling = {**SAMPLING, **trained.config["sampling"]}
-    weights = fingerprint("", trained.denoise.params)
     curves = [
         one
-        for one in curves_of(workdir)
-        if (one["weights"], one["guidance"]) == (weights, sampling["guidance"])
-        and (not sampler or one["sampler"] == sampling["sampler"])
+        for one in measured(trained, workdir)
+        if not sampler or one["sampler"] == sampling["sampler"]
     ]
     scale, _ = trained.experiment.form.items.unit
     name = sampling["sampler"]["name"] if sampler else "SAMPLER"

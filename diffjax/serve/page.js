@@ -9,12 +9,19 @@ function moved(...names) {
   for (const name of names) fields[name].dispatchEvent(new Event("input"));
 }
 
-// The quality slider counts steps, and says how long they take once a request was timed.
+// The quality slider counts steps, says how long they take once a request was timed, and the error
+// where the run has measured it: that of the most steps up to these.
+function measured(steps) {
+  const points = about && about.errors[fields.sampler.value] || [];
+  const last = points.filter(([count]) => count <= steps).pop();
+  return last ? `, error ${last[1] < 10 ? last[1].toPrecision(2) : Math.round(last[1])} ${about.unit}` : "";
+}
+
 function quality() {
   const steps = +fields.steps.value, passes = pace && (pace.rows[fields.sampler.value] || 1) * steps;
   const waves = about ? Math.ceil(fields.num.value / about.slots) : 1;
   const seconds = pace && pace.milliseconds * passes * waves / 1000;
-  at("steps-value").textContent = `${steps} steps` + (pace ? `, ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s` : "");
+  at("steps-value").textContent = `${steps} steps` + (pace ? `, ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s` : "") + measured(steps);
 }
 for (const name of ["guidance", "num", "strength", "brush"]) {
   fields[name].addEventListener("input", () => at(name + "-value").textContent = fields[name].value);

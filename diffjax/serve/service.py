@@ -25,6 +25,7 @@ from diffjax.generation import Cascade as Chained
 from diffjax.generation import Chain, Engine, Job
 from diffjax.runs.cascade import Cascade
 from diffjax.runs.editing import masked
+from diffjax.runs.quality import errors
 from diffjax.runs.trained import Trained, resampled
 from diffjax.serve.limits import Limits
 from diffjax.serve.previews import sketched
@@ -87,6 +88,7 @@ class Service:
             latents = trained.job(latents=True, **weight)
             self.engine.sketch = sketched(self.engine, job, latents, folder)
         self.texts = bool(trained.experiment.form.texts)
+        self.errors = errors(trained, folder) if folder else {}
         self.registry = CollectorRegistry()
         self.registry.register(_Counts(self.engine))
         counter = functools.partial(Counter, registry=self.registry)
@@ -112,6 +114,8 @@ class Service:
             "guidance": _weight(e.config["sampling"].get("guidance", 1.0)),
             "prompts": self.texts,
             "keys": bool(self.limits.keys),
+            "errors": self.errors,
+            "unit": e.form.items.unit[1],
             "slots": self.engine.slots,
             "stages": 1 + len(self.later),
             "limits": {"num": self.limits.num, "steps": self.limits.steps},

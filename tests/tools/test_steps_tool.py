@@ -9,7 +9,9 @@ import pytest
 from commands import ended
 from tiers import some
 
+import diffjax
 from diffjax.config import ConfigError
+from diffjax.runs import quality
 from diffjax.tools import steps
 
 
@@ -93,6 +95,13 @@ def test_samples_are_chosen_by_their_error(tool, place, monkeypatch, capsys):
     curves = json.loads((place / "steps.json").read_text())["curves"]
     assert [one["sampler"]["name"] for one in curves] == ["ddim", "dpmpp_2m"]
     assert all(one["seconds_per_pass"] > 0 for one in curves)
+    trained = diffjax.load(place)
+    scale, shown = trained.experiment.form.items.unit[0], quality.errors(trained, place)
+    least = {one["sampler"]["name"]: min(p["error"] for p in one["points"]) for one in curves}
+    assert {name: min(e for _, e in pairs) / scale for name, pairs in shown.items()} == (
+        pytest.approx(least)
+    )
+    assert all(pairs == sorted(pairs) for pairs in shown.values())
     points = [(p, one) for one in curves for p in one["points"]]
     for wanted in (0.2, 0.05):
         enough = [(p["passes"], p["error"], one) for p, one in points if p["error"] <= wanted]
