@@ -242,6 +242,14 @@ def run() -> int:
     for flag in ("steps", "grid", "corrector", "noise") if asked.quality is not None else ():
         if (value := getattr(asked, flag)) is not None:
             raise ConfigError(f"--quality: chooses --{flag}={value} itself; allowed: one of them")
+    for flag, name in (("weight", "weight"), ("start", "from"), ("then", "then")):
+        if asked.quality is not None and getattr(asked, flag):
+            raise ConfigError(f"--quality: no curve is measured for --{name}; allowed: one of them")
+    if asked.c2pa and not any(output_signs(path) for path in asked.out):
+        raise ConfigError("--c2pa: signs pictures, and --out names none; allowed: .png or a folder")
+    for flag in ("previews", "trajectory") if asked.c2pa else ():
+        if getattr(asked, flag):
+            raise ConfigError(f"--c2pa: does not sign what --{flag} writes; allowed: without it")
     if asked.trajectory and asked.then:
         raise ConfigError("--trajectory: shows one network; allowed: a command without --then")
     for flag in ("previews", "trajectory", "latents") if asked.filter else ():
@@ -377,8 +385,8 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
     print(job)
 
     def finished(stage: int, samples: Generated) -> None:
-        if first() and stage < len(job.jobs) - 1:
-            samples = seen(samples, asked.filter)
+        # Filters see the last images alone, and those of a stage before might show what they stop.
+        if first() and stage < len(job.jobs) - 1 and not asked.filter:
             place = output.staged(asked.out[0].with_suffix(".png"), stage, True)
             output.write(place, samples, sign)
         if job.jobs[stage].plan.rows is None:
@@ -388,6 +396,11 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
 
     samples = job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
     return seen(samples, asked.filter)
+
+
+def output_signs(path: Path) -> bool:
+    """Return whether `--c2pa` can sign what is written to this place: pictures."""
+    return path.suffix.lower() in (".png", "")
 
 
 def seen(samples: Generated, filters: Sequence[Filter]) -> Generated:

@@ -15,6 +15,7 @@ from diffjax.config.fields import (
     named,
     nearest,
     parse,
+    separated,
 )
 from diffjax.config.files import FOLDER, STAY, load, override
 from diffjax.config.objects import Applied, lookup, written
@@ -38,5 +39,6 @@ __all__ = [
     "nearest",
     "override",
     "parse",
+    "separated",
     "written",
 ]

@@ -51,7 +51,7 @@ def arguments(text: str, place: str) -> dict[str, Any]:
     >>> arguments("eta=0.5,order=2", "config.sampling.sampler")
     {'eta': 0.5, 'order': 2}
     """
-    pairs = [item.partition("=") for item in _parts(text) if item]
+    pairs = [item.partition("=") for item in separated(text) if item]
     if bad := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError(
             f"{place!r}: {bad[0]!r} has no value; the form is name:argument=value,..."
@@ -78,7 +78,7 @@ def entries(text: str) -> list[str]:
     ['ddim:eta=0.5', 'heun']
     """
     items: list[str] = []
-    for item in _parts(text):
+    for item in separated(text):
         if items and re.match(r"\w+=", item):
             items[-1] += f",{item}"
         else:
@@ -86,8 +86,12 @@ def entries(text: str) -> list[str]:
     return items
 
 
-def _parts(text: str) -> list[str]:
-    """Split a text at its commas, except inside brackets: (1, 2) is one value."""
+def separated(text: str) -> list[str]:
+    """Split a text at its commas, except inside brackets.
+
+    >>> separated("a=(1, 2),b=3")
+    ['a=(1, 2)', 'b=3']
+    """
     return re.split(r",(?![^(\[]*[)\]])", text)
 
 

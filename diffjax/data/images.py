@@ -70,14 +70,18 @@ class Unreadable(ValueError):
 def decode(
     open_image: Callable[[], Image.Image], size: int, channels: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the pixels of an image as `pixels` does, and the original (width, height).
+    """Return the pixels of an image as `pixels` does, and the upright (width, height) before.
 
     Raises Unreadable, whatever is wrong with the image.
     """
+    from PIL import Image
+
     try:
         with open_image() as image:
-            original = image.size
-            return pixels(image, size, channels), original
+            (w, h), x = image.size, pixels(image, size, channels)
+            turn, t = _turn(image), Image.Transpose
+            quarter = turn in (t.TRANSPOSE, t.TRANSVERSE, t.ROTATE_90, t.ROTATE_270)
+            return x, (h, w) if quarter else (w, h)
     except Exception as error:  # Pillow raises struct.error, TypeError, KeyError and many more
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreadable(reason[:200]) from error

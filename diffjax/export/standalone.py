@@ -55,21 +55,38 @@ def inputs(about: dict[str, Any], num: int, seed: int, given: dict[str, float]) 
     return values
 
 
+def condition(text: str) -> tuple[str, float]:
+    """Parse `NAME=NUMBER`."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: needs NAME=NUMBER") from error
+
+
 def main() -> None:
     """Run the program with flags."""
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    flags.add_argument("--num", type=int, default=16, help="number of samples")
+    flags.add_argument("--num", type=int, help="number of samples (default: 16, or the only one)")
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--set", action="append", default=[], help="NAME=NUMBER, a condition")
+    flags.add_argument(
+        "--set", type=condition, action="append", default=[], help="NAME=NUMBER, a condition"
+    )
     flags.add_argument("--out", default="samples.npz", help="file of the outputs")
     asked = flags.parse_args()
     about = json.loads((Path(__file__).parent / ABOUT).read_text())
-    given = {name: float(value) for name, _, value in (text.partition("=") for text in asked.set)}
+    given, shape = dict(asked.set), next(iter(about["inputs"].values()))["shape"]
+    only = shape[0] if isinstance(shape[0], int) else None
+    num = asked.num or only or 16
+    if num < 1 or num != (only or num):
+        flags.error(f"--num={num}: the program takes {only or 'one or more'} samples")
+    if not 0 <= asked.seed < 2**32:
+        flags.error(f"--seed={asked.seed}: needs 0 <= seed < 2**32")
     if unknown := set(given) - set(about["inputs"]):
         flags.error(f"--set {min(unknown)}: unknown; known: {', '.join(about['inputs'])}")
-    outputs = load()(**inputs(about, asked.num, asked.seed, given))
+    outputs = load()(**inputs(about, num, asked.seed, given))
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in outputs.items()}
     np.savez(asked.out, **arrays)
     print(f"wrote {asked.out}: " + ", ".join(f"{k} {v.shape}" for k, v in outputs.items()))

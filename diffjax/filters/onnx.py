@@ -43,6 +43,9 @@ def onnx(
     """
     checks.one_of(("rgb", "bgr"), order=order)
     checks.positive(scale=scale)
+    if {len(mean), len(deviation)} != {3} or min(deviation) <= 0:
+        asked = f"mean={mean}, deviation={deviation}"
+        raise ValueError(f"{asked}: needs a number for each of three channels, deviations > 0")
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"path={path!r}: no such file")
@@ -65,7 +68,13 @@ def onnx(
             raise ValueError(f"output={output}: the model has {found.shape[1]} scores per image")
         return found[:, output]
 
-    scores(np.zeros((1, height, width, 3), np.uint8))  # a wrong model fails here, not at the end
+    try:  # a wrong model fails here, not at the end
+        scores(np.zeros((3, height, width, 3), np.uint8))
+    except ValueError:
+        raise
+    except Exception as error:  # those of onnxruntime have no common class
+        needs = "needs float32 images, any number at once"
+        raise ValueError(f"path={path!r}: {needs} ({reason(error)})") from error
     return Filter("onnx", scores, threshold, facts={"file": file.name, "sha256": sha256(file)[:12]})
 
 

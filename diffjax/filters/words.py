@@ -26,7 +26,7 @@ def words(path: str) -> Filter:
     Traceback (most recent call last):
     ValueError: prompt 'a nasty-thing': contains 'nasty thing', line 2 of no.txt
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     try:
         lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -45,7 +45,7 @@ def normalised(text: str) -> str:
     >>> normalised("Déjà-vu,  TWICE")
     'deja vu twice'
     """
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = unicodedata.normalize("NFKD", text).casefold()
     letters = "".join(c for c in plain if not unicodedata.combining(c))
     return " ".join(re.findall(r"\w+", letters.replace("_", " ")))
 

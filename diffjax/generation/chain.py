@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -115,8 +117,9 @@ class Chain:
         job = replace(cascade.last, cond=cascade.cond)
         rows = sum(job.plan.rows or 0 for job in cascade.jobs)
         parts = [_parted(job, num) for job in cascade.jobs]
+        numbers = [part.index[0] for part in parts[0]]
         samples = [
-            _Sample([of[k] for of in parts], Ticket(job, 0, rows, every, notify))
+            _Sample([of[k] for of in parts], Ticket(job, numbers[k], rows, every, notify))
             for k in range(num)
         ]
         try:
@@ -137,10 +140,11 @@ class Chain:
         """Queue the next stage of a sample."""
         whole, engine, job = sample.ticket, self.engines[sample.stage], sample.jobs[sample.stage]
         told = functools.partial(self._told, sample)
-        (part,) = engine.submit(job, 1, whole.every, told)
-        if sample.stage == 0:
-            whole.number = part.number
-        whole.part = part
+        with sample.lock:  # the stage may end before its ticket is stored
+            stage = sample.stage
+            (part,) = engine.submit(job, 1, whole.every, told)
+            if sample.stage == stage:
+                whole.part = part
         if whole.cancelled:  # meanwhile
             part.cancel()
 
@@ -155,7 +159,8 @@ class Chain:
             return
         try:
             item = part.result(0)
-            sample.stage += 1
+            with sample.lock:
+                sample.stage += 1
             if sample.stage == len(sample.jobs):
                 whole.end(item)
                 return
@@ -174,6 +179,7 @@ class _Sample:
     jobs: list[Job]
     ticket: Ticket
     stage: int = 0
+    lock: Any = field(default_factory=threading.RLock)
 
 
 def _template(job: Job) -> Job:

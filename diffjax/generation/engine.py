@@ -304,7 +304,7 @@ class Engine:
                 self._cancel(ticket)
 
     def _cancel(self, ticket: Ticket) -> None:
-        self._counts["cancelled"] += 1
+        self._counts["cancelled"] += not ticket.ended  # it may have failed
         ticket.end(CancelledError(f"sample {ticket.number} was cancelled"))
 
     def _advance(self) -> Any:
@@ -354,9 +354,9 @@ class Engine:
                     self._count("done")
                     ticket.end(item)
             except Exception as error:
-                ticket.cancel()
                 self._count("failed")
                 ticket.end(error)
+                ticket.cancel()
 
     def _seen(self, ticket: Ticket, x0: Any) -> np.ndarray:
         """Return a preview, by the sketch of latents where there is one."""

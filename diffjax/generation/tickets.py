@@ -102,7 +102,9 @@ class Ticket:
         self.put(None)
 
     def put(self, event: Event | None) -> None:
-        """Hand an event to `notify`, or else to the reader of `events`."""
+        """Hand an event to `notify`, or else to the reader of `events`, until the request ends."""
+        if event is not None and self.ended:
+            return
         if self.notify is None or event is None:
             self._events.put(event)
         try:

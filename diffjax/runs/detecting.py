@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from diffjax import builder
+from diffjax import builder, checks
 from diffjax.arrays import keys_at, stream, taken
 from diffjax.config import ConfigError
 from diffjax.data.walk import endings, walk
@@ -95,16 +95,30 @@ def _conditions(trained: Trained, label: Any, prompt: Any) -> dict[str, np.ndarr
 def suspects(trained: Trained, image: Path) -> list[Suspect]:
     """Return the images of a file, or of each file in a folder, with what their metadata state.
 
-    Raises ConfigError for files without images of the form of the run.
+    Raises ConfigError for files without images of the form of the run, and for a picture of several
+    samples.
     """
     form, flag = trained.experiment.decoding.stored, "--image"
     if not image.is_dir():
+        if several(image):
+            raise ConfigError(f"{flag}={image}: shows several samples; needs one image or a folder")
         return [Suspect(image.name, stored(image, form, flag), stated(image))]
     inside = builder.refuse(f"{flag}={image}")(walk)(image, endings()).inside
     if not inside:
         raise ConfigError(f"{flag}={image}: no images in it")
     paths = [image / p for p in inside]
     return [Suspect(str(p.relative_to(image)), stored(p, form, flag), stated(p)) for p in paths]
+
+
+def several(path: Path) -> bool:
+    """Return whether the metadata of a picture state the number of samples that it shows."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return "num" in picture.info
+    except OSError:
+        return False
 
 
 def stated(path: Path) -> Nonce | None:
@@ -114,8 +128,9 @@ def stated(path: Path) -> Nonce | None:
     try:
         with Image.open(path) as picture:
             text = picture.info
-            return int(json.loads(text["seed"])), int(json.loads(text["index"]))
-    except (OSError, KeyError, ValueError, TypeError):
+            seed, index = (checks.seed(json.loads(text[n]), n) for n in ("seed", "index"))
+            return seed, index
+    except (OSError, KeyError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -219,7 +219,8 @@ def masked(job: Job, mask: np.ndarray) -> Job:
     spec = job.config["sampling"]
     grid = builder.construct_grid(spec["grid"], "config.sampling.grid")
     times = np.asarray(grid(job.denoise.sde, spec["steps"]))
-    free = np.broadcast_to(mask * job.strength, job.start.shape)
+    # In float64, as the strength that chose the rows of the plan.
+    free = np.broadcast_to(np.asarray(mask, np.float64) * job.strength, job.start.shape)
     guidance = inpainting(jnp.asarray(job.start), free, times, job.plan.guidance)
     return replace(job, plan=replace(job.plan, guidance=guidance))
 

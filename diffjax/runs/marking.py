@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax import builder
-from diffjax.config import ConfigError, arguments, checked, known
+from diffjax.config import ConfigError, arguments, checked, known, separated
 from diffjax.data.form import Form
 from diffjax.samplers.plan import Sampling
 from diffjax.watermark import Watermark, bits_of, read_key
@@ -53,6 +53,7 @@ def parsed(text: str) -> Watermark:
     given = arguments(settings, place)
     known(given, SETTINGS, place)
     key = builder.refuse(FLAG)(read_key)(Path(path))
-    message = settings.partition("message=")[2].partition(",")[0]  # 007 is a text
+    parts = (part.strip().partition("=") for part in separated(settings))
+    message = next((value for name, _, value in parts if name == "message"), "")  # 007 is a text
     noisy = checked(given.get("noisy", False), bool, f"{place}.noisy")
     return Watermark(key, builder.refuse(place)(bits_of)(message, key.bits), noisy)

@@ -89,8 +89,11 @@ def curves_of(workdir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text())["curves"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        curves = list(json.loads(path.read_text())["curves"])
+        for one in curves:  # each has what the others read
+            _ = one["weights"], one["guidance"], [_choice(one, point) for point in one["points"]]
+        return curves
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: cannot be read ({reason(error)}); delete it") from error
 
 

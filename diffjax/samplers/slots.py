@@ -79,12 +79,15 @@ def common(guidance: Guidance) -> Guidance:
 def own(guidance: Guidance, cond: Mapping[str, Any], shape: tuple[int, ...]) -> Own:
     """Return what the guidance of one sample has for itself, as arrays of the host.
 
-    cond, shape: the conditions and the shape of the sample, without a batch.
+    cond, shape: the conditions and the shape of the sample, without a batch. Raises ValueError for
+    a guidance that keeps several images.
     """
     parts = filter(_leads, jax.tree.leaves(guidance, is_leaf=_leads))
     other = next(parts, Null()).other({name: value[None] for name, value in cond.items()})
     away = {name: np.asarray(value)[0] for name, value in other.items()}
     if isinstance(guidance, Inpainted):
+        if len(guidance.x0) != 1:
+            raise ValueError(f"{len(guidance.x0)} kept images; allowed: one in each job")
         return Own(away, np.asarray(guidance.x0[0]), np.asarray(guidance.since[0]))
     return Own(away, np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32))
 

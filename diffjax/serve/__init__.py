@@ -82,6 +82,8 @@ def keys(path: Path | None) -> frozenset[str]:
         raise ConfigError(f"--keys={path}: cannot be read ({error})") from error
     if not found:
         raise ConfigError(f"--keys={path}: holds no key; needs one in each line")
+    if not all(map(str.isascii, found)):
+        raise ConfigError(f"--keys={path}: holds a key that is not ASCII, which no header has")
     return found
 
 

@@ -199,6 +199,8 @@ def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
     app.state.shared = state
     app.add_middleware(Edge, limits=limits)
     app.exception_handler(Refused)(lambda request, error: refused(error, state.service))
+    failed = Refused(500, "failed", "the server failed; its log says why")
+    app.exception_handler(Exception)(lambda request, error: refused(failed, state.service))
     app.exception_handler(HTTPException)(lambda request, error: answered(state.service, error))
     app.exception_handler(RequestValidationError)(
         lambda request, error: refused(Refused(422, "invalid", first(error)), state.service)
@@ -294,5 +296,5 @@ def first(error: RequestValidationError) -> str:
     found = error.errors()[0]
     if found["type"] == "model_attributes_type":
         return "the body: needs a JSON object, with the header Content-Type: application/json"
-    where = ".".join(str(part) for part in found["loc"][1:] if not isinstance(part, int))
+    where = ".".join(str(part) for part in found["loc"][1:2] if not isinstance(part, int))
     return f"{where or 'the body'}: {found['msg'].removeprefix('Value error, ')}"[:500]

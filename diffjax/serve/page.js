@@ -5,6 +5,11 @@ let about = null, running = null, pace = null;  // pace: milliseconds per row, a
 
 const say = text => at("message").textContent = text;
 
+// Why an answer is no success; that of a proxy may not be JSON.
+async function why(answer) {
+  try { return (await answer.json()).error.message; } catch { return `the answer is ${answer.status}`; }
+}
+
 function moved(...names) {
   for (const name of names) fields[name].dispatchEvent(new Event("input"));
 }
@@ -18,7 +23,8 @@ function measured(steps) {
 }
 
 function quality() {
-  const steps = +fields.steps.value, passes = pace && (pace.rows[fields.sampler.value] || 1) * steps;
+  const part = at("editor").hidden ? 1 : +fields.strength.value;  // of the steps, from an image
+  const steps = +fields.steps.value, passes = pace && (pace.rows[fields.sampler.value] || 1) * steps * part;
   const waves = about ? Math.ceil(fields.num.value / about.slots) : 1;
   const seconds = pace && pace.milliseconds * passes * waves / 1000;
   at("steps-value").textContent = `${steps} steps` + (pace ? `, ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s` : "") + measured(steps);
@@ -26,7 +32,7 @@ function quality() {
 for (const name of ["guidance", "num", "strength", "brush"]) {
   fields[name].addEventListener("input", () => at(name + "-value").textContent = fields[name].value);
 }
-for (const name of ["steps", "num", "sampler"]) fields[name].addEventListener("input", quality);
+for (const name of ["steps", "num", "sampler", "strength"]) fields[name].addEventListener("input", quality);
 
 function options(select, names, chosen, values = names) {
   names.forEach((name, k) => select.add(new Option(name, values[k], false, values[k] === chosen)));
@@ -38,7 +44,7 @@ async function begin() {
   for (;;) {
     answer = await fetch("v1/about").catch(() => null);
     if (answer && answer.ok) break;
-    at("about").textContent = answer ? (await answer.json()).error.message : "the server does not answer";
+    at("about").textContent = answer ? await why(answer) : "the server does not answer";
     await new Promise(wake => setTimeout(wake, 1000));
   }
   about = await answer.json();
@@ -98,6 +104,7 @@ async function upload(source, mask) {
     paint.putImageData(pixels, 0, 0);
   }
   at("editor").hidden = false;
+  quality();
 }
 
 function masked() {  // white where there is paint
@@ -113,6 +120,7 @@ function masked() {  // white where there is paint
 function unload() {
   fields.image.value = "";
   at("editor").hidden = true;
+  quality();
   clear();
 }
 
@@ -313,7 +321,7 @@ function told(cells, asked, name, data) {
     const now = performance.now();
     if (data.row == 1) Object.assign(cell, { began: now });
     if (data.row == data.rows && data.rows > 2) {
-      const rows = { ...(pace && pace.rows), [asked.sampler]: data.rows / (asked.steps * (asked.mask ? 1 : asked.image ? asked.strength : 1)) };
+      const rows = { ...(pace && pace.rows), [asked.sampler]: data.rows / (asked.steps * (asked.strength ?? 1)) };
       pace = { milliseconds: (now - cell.began) / (data.rows - 1), rows };
       quality();
     }
@@ -336,7 +344,7 @@ async function stream(asked, signal) {
   const headers = { "Content-Type": "application/json" };
   if (fields.key.value) headers.Authorization = `Bearer ${fields.key.value}`;
   const answer = await fetch("v1/samples/events", { method: "POST", signal, headers, body: JSON.stringify(asked) });
-  if (!answer.ok) throw new Error((await answer.json()).error.message);
+  if (!answer.ok) throw new Error(await why(answer));
   const cells = Array.from({ length: asked.num }, cell);
   at("samples").prepend(...cells.map(c => c.figure));
   try {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ def sketched(engine: Engine, job: Job, latents: Job, folder: Path | None) -> Ske
         return None
     if folder and (known := read(folder / FILE, job.codec.fingerprint)):
         return known
-    z = np.stack([ticket.result() for ticket in engine.submit(latents, NUM)])
+    one = lambda k: engine.submit(replace(latents, index=(k,)), 1)[0].result()
+    z = np.stack([one(k) for k in range(NUM)])  # in turn, for few samples may wait
     try:
         found = sketch(z, job.decoding.decode(z))
     except ValueError as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,8 @@ from diffjax.config import ConfigError
 
 BATCH = 64
 """The default number of slots of a `Sampler`."""
+TURNS = ("label", "prompt", "weight", "seed", "index", "tau")
+"""Settings of a request whose lists samples take in turn."""
 
 
 class Sampler:
@@ -30,19 +33,24 @@ class Sampler:
 
     workdir: a run, an export or a published checkpoint that every machine can read. slots: those of
     the engine that each worker keeps; bits depend on them, and not on the batches. request: see
-    `Trained.job`, the same for all samples. column: that of the numbers of the samples; `id` is
-    that of `ray.data.range`. Raises ConfigError as `load` and `job` do.
+    `Trained.job`, with one value of each setting for all samples. column: that of the numbers of
+    the samples; `id` is that of `ray.data.range`. Raises ConfigError as `load` and `job` do, and
+    for a list of values, which samples of different batches would take in other turns.
     """
 
     def __init__(
         self, workdir: str, *, slots: int = BATCH, column: str = "id", **request: Any
     ) -> None:
         from diffjax.generation import Engine
+        from diffjax.generation.chain import MANY
         from diffjax.runs.trained import load
 
         cli.set_up_jax()
         self.trained, self.column, self.request = load(workdir), column, request
-        self.engine = Engine(self.trained.job(**request), slots=slots)
+        for name, value in request.items():
+            if name in TURNS and np.ndim(value):
+                raise ConfigError(f"{name}={value}: needs one value for all samples")
+        self.engine = Engine(self.trained.job(**request), slots=slots, limit=MANY)
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the batch with a column `x` of stored items, (B, *shape)."""
@@ -65,7 +73,7 @@ def service(settings: Mapping[str, Any]) -> Any:
     workdir = str(asked.pop("workdir", ""))
     if not workdir:
         raise ConfigError("workdir: is missing; needs the path of a run")
-    values = {name: type(value)(asked.pop(name, value)) for name, value in own.items()}
+    values = {k: _number(k, asked.pop(k, value), type(value)) for k, value in own.items()}
     limits = _limits(asked)
 
     @serve.deployment(
@@ -84,7 +92,9 @@ def service(settings: Mapping[str, Any]) -> Any:
 
             cli.set_up_jax()
             guided, group = bool(values["guided"]), values["group"] or None
-            self.service = Service(load(workdir), values["slots"], limits, guided, group)
+            folder = Path(workdir) if Path(workdir).is_dir() else None
+            sizes = values["slots"], limits, guided, group
+            self.service = Service(load(workdir), *sizes, folder=folder)
 
         def __serve_build_asgi_app__(self) -> Any:
             from diffjax.serve.app import application
@@ -107,4 +117,12 @@ def _limits(asked: Mapping[str, Any]) -> Any:
     if unknown := [name for name in asked if name not in fields]:
         known = "workdir, replicas, slots, group, guided, gpus, cpus, " + ", ".join(fields)
         raise ConfigError(f"{unknown[0]}: no such setting; known: {known}")
-    return Limits(**{name: fields[name](value) for name, value in asked.items()})
+    return Limits(**{name: _number(name, value, fields[name]) for name, value in asked.items()})
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    """Return a number or a text as a number; raise ConfigError for any other text."""
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}={value}: needs a number") from error

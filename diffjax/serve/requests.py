@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from diffjax import builder, checks
 from diffjax.config import nearest
 
-Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=4096)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Row = Annotated[list[Number], Field(max_length=4096)]
 """The values of one condition. Paths and names are no values: a request opens no file."""
 TEXT = 1000
 """Largest number of characters of a prompt or a name."""
@@ -27,7 +28,7 @@ class Asked(BaseModel):
     missing is that of the run; a missing seed is drawn.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     num: int = Field(default=1, ge=1)
     seed: int | None = Field(default=None, ge=0, lt=checks.SEEDS)
@@ -35,7 +36,7 @@ class Asked(BaseModel):
     label: int | Annotated[str, Field(max_length=TEXT)] | None = None
     prompt: str | None = Field(default=None, max_length=TEXT)
     negative: str | None = Field(default=None, max_length=TEXT)
-    cond: dict[str, float | Row | None] = Field(default_factory=dict, max_length=16)
+    cond: dict[str, Number | Row | None] = Field(default_factory=dict, max_length=16)
     sampler: str | None = Field(default=None, max_length=TEXT)
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=-1000, le=1000, allow_inf_nan=False)
@@ -73,7 +74,7 @@ class Prompted(BaseModel):
     model, user: ignored.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     prompt: str = Field(max_length=TEXT)
     model: str | None = Field(default=None, max_length=TEXT)

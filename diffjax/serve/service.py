@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from diffjax import __version__, builder, checks
 from diffjax.config import ConfigError
+from diffjax.data.images import Unreadable, decode
 from diffjax.devices.mesh import layout
 from diffjax.generation import Cascade as Chained
 from diffjax.generation import Chain, Engine, Job
@@ -187,11 +188,17 @@ class Service:
             raise ConfigError("image: several networks enlarge noise; allowed: a server of one")
         if self.form.kind != "image":
             raise ConfigError(f"image: the network generates {self.form.kind}, no images")
-        start = image("image", asked.image, self.form.shape)
+        start, (w, h) = image("image", asked.image, self.form.shape)
         if asked.mask is None:
             return start, None
         grid = self.trained.experiment.form.shape[:2]  # that of the latents, if there are any
-        return start, image("mask", asked.mask, (*grid, 1)) / np.float32(255)
+        # The mean over squares: other filters would leave traces of white where all is black.
+        mask, (width, height) = image("mask", asked.mask, (*grid, 1), Image.Resampling.BOX)
+        if abs(w * height - h * width) > max(width, height):
+            raise ConfigError(
+                f"mask: is {height} x {width}, and image {h} x {w}; needs its proportions"
+            )
+        return start, mask / 255
 
     def answer(self, item: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
         """Return a stored item as JSON: its picture in base64, and its values unless it is one."""
@@ -231,24 +238,30 @@ def png(x: np.ndarray, about: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def image(name: str, text: str, shape: tuple[int, ...]) -> np.ndarray:
+def image(
+    name: str, text: str, shape: tuple[int, ...], scaling: Any = Image.Resampling.LANCZOS
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the picture in a text in base64, cut and scaled to the shape, uint8 (1, H, W, C).
 
-    name: of the field, for messages. Raises ConfigError for a text that holds no PNG, JPEG or WebP,
-    and for one of more than `PIXELS` pixels, whose pixels are not read.
+    The second result is its (width, height) before. name: of the field, for messages. Raises
+    ConfigError for a text that holds no PNG, JPEG or WebP, and for one of more than `PIXELS`
+    pixels, whose pixels are not read.
     """
     try:
         data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > PIXELS:
             raise Image.DecompressionBombError
-        picture = ImageOps.exif_transpose(picture).convert("L" if shape[-1] == 1 else "RGB")
+        x, _ = decode(lambda: picture, 0, shape[-1])
     except Image.DecompressionBombError as error:  # from the header, before pixels are read
         raise ConfigError(f"{name}: needs at most {PIXELS} pixels") from error
+    except Unreadable as error:
+        raise ConfigError(f"{name}: cannot be read ({error})") from error
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ConfigError(f"{name}: holds no PNG, JPEG or WebP in base64") from error
-    fitted = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.LANCZOS)
-    return np.asarray(fitted).reshape(1, *shape)
+    whole = Image.fromarray(x[..., 0] if shape[-1] == 1 else x)
+    fitted = ImageOps.fit(whole, (shape[1], shape[0]), scaling)
+    return np.asarray(fitted).reshape(1, *shape), whole.size
 
 
 class _Counts:

@@ -103,6 +103,13 @@ def stablehlo(asked: argparse.Namespace) -> Write:
     refuse("--format")(stablehlo.check)()
     platforms = asked.platforms or stablehlo.PLATFORMS
     refuse("--platforms")(stablehlo.check_platforms)(platforms)
+    import jax
+
+    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    if here not in platforms:
+        raise ConfigError(
+            f"--platforms: the check after writing runs on {here}; needs it among them"
+        )
 
     def write(trained: Trained) -> None:
         program = programmed(asked, trained, asked.quantize)

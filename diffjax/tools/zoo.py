@@ -38,11 +38,13 @@ def run() -> int:
     """Run the command and return its exit code."""
     asked = cli.read(flags())
     if asked.add:
-        if not asked.out or not asked.about:
-            raise ConfigError("--add: needs --out and --about as well")
+        if asked.name or not asked.out or not asked.about:
+            raise ConfigError("--add: needs --out and --about as well, and no name")
         add(asked.add, asked.out, asked.about, asked.data_licence, asked.ema)
         print(f"wrote {asked.out}; next: python -m diffjax.evaluate --workdir={asked.out}")
         return 0
+    if asked.out or asked.about or asked.ema or asked.data_licence:
+        raise ConfigError("--out, --about, --ema, --data-licence: apply to --add, which is missing")
     if asked.name:
         print(card(zoo.place(asked.name)))
         return 0
@@ -91,6 +93,16 @@ def elsewhere(config: Any) -> Any:
     return Path(config).name if is_path else config
 
 
+def local(flag: str) -> str:
+    """Return a flag whose absolute path is a name.
+
+    >>> local("--config=/home/me/digits_vp.py")
+    '--config=digits_vp.py'
+    """
+    name, sign, value = flag.partition("=")
+    return f"{name}{sign}{elsewhere(value)}" if sign else elsewhere(flag)
+
+
 def described(run: Path, trained: Any) -> dict[str, Any]:
     """Return the facts of a card: data, parameters, and the command and length of the training."""
     import jax
@@ -105,7 +117,7 @@ def described(run: Path, trained: Any) -> dict[str, Any]:
     return {
         "data": trained.config["data"]["name"],
         "parameters": sum(a.size for a in jax.tree.leaves(trained.denoise.params)),
-        "command": " ".join(["python -m", module, *kept]),
+        "command": " ".join(["python -m", module, *map(local, kept)]),
         "steps": trained.step,
         "images": trained.step * batch,
         "flops": trained.step * cost.get("flops", 0),

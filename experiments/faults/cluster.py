@@ -1,6 +1,6 @@
 """A Ray cluster of two workers, one of which is killed: nothing is lost, and nothing comes twice.
 
-    python experiments/faults/cluster.py --out=experiments/faults/cluster.json
+    python -m experiments.faults.cluster --out=experiments/faults/cluster.json
 
 Two nodes of Ray on this machine sample an untrained network of 8x8 digits, first a data set of
 numbers by `Sampler`, then requests over HTTP by `service`. In both parts a worker is killed with
@@ -69,9 +69,12 @@ def batches(folder: Path, notes: Path) -> tuple[dict[int, np.ndarray], dict[str,
     """Return the samples of a data set by number, while one of two workers is killed."""
     notes.mkdir()
 
+    over = threading.Event()
+
     def kill() -> None:
         while len(busy := Counter(p.name.split("_")[0] for p in notes.iterdir())) < 2:
-            time.sleep(0.01)
+            if over.wait(0.01):
+                return
         os.kill(int(next(iter(busy))), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -80,6 +83,7 @@ def batches(folder: Path, notes: Path) -> tuple[dict[int, np.ndarray], dict[str,
     arguments = {"fn_constructor_args": (str(notes), str(folder))}
     arguments |= {"fn_constructor_kwargs": {"slots": SLOTS, "steps": STEPS}}
     found = numbers.map_batches(Watched, batch_size=BATCH, concurrency=2, **arguments).take_all()
+    over.set()
     killer.join()
     began, pids = Counter(), set()
     for note in notes.iterdir():

@@ -149,6 +149,9 @@ def study(run: Path, out: Path, steps: Sequence[int], num: int) -> None:
             print(step, group, row["groups"][group], flush=True)
             report.write()
     last = load_trained(run)
+    if report.found.get("last") != last.step:  # what was measured of fewer steps
+        report.found |= {"last": last.step, "guidance": {}}
+        report.found.pop("prompts", None)
     for weight in WEIGHTS:
         if str(weight) not in report.found["guidance"]:
             found = measured(last, "held-out pairs", weight, num)[0]
