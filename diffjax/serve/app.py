@@ -296,5 +296,7 @@ def first(error: RequestValidationError) -> str:
     found = error.errors()[0]
     if found["type"] == "model_attributes_type":
         return "the body: needs a JSON object, with the header Content-Type: application/json"
-    where = ".".join(str(part) for part in found["loc"][1:2] if not isinstance(part, int))
+    # Behind the name of a field, or of a condition, there are the branches of its type.
+    names = found["loc"][1 : 3 if "cond" in found["loc"][1:2] else 2]
+    where = ".".join(str(part) for part in names if not isinstance(part, int))
     return f"{where or 'the body'}: {found['msg'].removeprefix('Value error, ')}"[:500]

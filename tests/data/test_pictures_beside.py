@@ -64,6 +64,20 @@ def test_pictures_are_resized_and_mirrored_with_their_images(described):
     assert len(with_crop) > 6  # images came mirrored, or cropped elsewhere, in their second epoch
 
 
+def test_pictures_belong_to_upright_images(described, tmp_path):
+    """The map of a photo that a camera has turned would lie across it."""
+    path = described(sides=(12, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    x = np.zeros((16, 12, 3), np.uint8)  # upright; stored on its side
+    Image.fromarray(np.rot90(x).copy()).save(tmp_path / "0.png", exif=exif)
+    source = opened(path, pictures=("edges",), size=4)
+    with pytest.raises(ConfigError, match="of_0.png: is 12 x 16, and its image is 16 x 12"):
+        source[np.array([0])]
+    Image.new("L", (12, 16), 255).save(tmp_path / "maps" / "of_0.png")
+    assert source[np.array([0])]["edges"].min() == 1
+
+
 def test_a_picture_that_proved_unreadable_as_an_image_takes_its_replacement(described, tmp_path):
     """The replacement of an unreadable image would have the picture of the other one."""
     path = described()

@@ -26,7 +26,7 @@ from diffjax.runs.editing import masked
 from diffjax.runs.trained import Trained
 from diffjax.serve import previews
 from diffjax.serve.limits import Limits
-from diffjax.serve.service import Service
+from diffjax.serve.service import Service, image
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,6 +77,15 @@ def encoded(x, form="png"):
     out = io.BytesIO()
     Image.fromarray(x).save(out, form, lossless=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def test_a_mask_that_is_scaled_leaves_no_traces_of_white():
+    """Pixels that a user has not painted would change."""
+    mask = np.zeros((512, 512), np.uint8)
+    mask[:, 256:] = 255
+    (small,), size = image("mask", encoded(mask), (8, 8, 1), Image.Resampling.BOX)
+    assert size == (512, 512) and set(small[:, :4].ravel()) == {0}
+    assert set(small[:, 4:].ravel()) == {255}
 
 
 def test_a_mask_keeps_the_rest_of_an_upload(trained, client):
@@ -156,9 +165,12 @@ BAD = [
     ({"sampler": "adaptive"}, "sampler: 'adaptive' is unknown"),
     ({"sampler": "ancestral_learned"}, "needs a network with a second output"),
     ({"label": "cow"}, "label=cow: no such class; known: 0 to 9"),
-    ({"label": [1]}, "label."),
+    ({"label": [1]}, "label: "),
+    ({"label": True}, "label: "),
+    ({"seed": "7"}, "seed: "),
+    (b'{"cond": {"label": NaN}}', 422),
     ({"label": 10}, "label=10: no such class"),
-    ({"cond": {"label": "/etc/passwd"}}, "cond.label."),
+    ({"cond": {"label": "/etc/passwd"}}, "cond.label: "),
     ({"cond": {"depth": 1}}, "cond=depth: the network has no such condition; known: label"),
     ({"image": "/etc/passwd"}, "image: holds no PNG, JPEG or WebP"),
     ({"foo": 1}, "foo: Extra inputs"),
