@@ -72,7 +72,7 @@ def test_pictures_belong_to_upright_images(described, tmp_path):
     x = np.zeros((16, 12, 3), np.uint8)  # upright; stored on its side
     Image.fromarray(np.rot90(x).copy()).save(tmp_path / "0.png", exif=exif)
     source = opened(path, pictures=("edges",), size=4)
-    with pytest.raises(ConfigError, match="of_0.png: is 12 x 16, and its image is 16 x 12"):
+    with pytest.raises(ConfigError, match=r"of_0.png: is 12 x 16, and its image is 16 x 12"):
         source[np.array([0])]
     Image.new("L", (12, 16), 255).save(tmp_path / "maps" / "of_0.png")
     assert source[np.array([0])]["edges"].min() == 1
