@@ -24,7 +24,6 @@ FEW = {
     "evaluate": ["--num=20", "--real=100"],
     "tools.codec": ["--num=20", "--real=100"],
     "tools.compare": ["--num=4"],
-    "tools.export": ["--steps=2"],
     "tools.ema": ["--std=0.1"],
     "tools.prepare": ["--size=8"],
     "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],
@@ -70,6 +69,9 @@ def reduced(name: str, flags: list[str]) -> list[str]:
         own += ["data.size=8"] if "data.size" in str(flags) else []
         more = [f"--config.{assignment}" for assignment in own]
         more += ["--target=cpu:1"] if name == "tools.fit" else []
+    elif name == "tools.export":
+        samples = given.format == "stablehlo" and given.what != "network"
+        more = ["--steps=2"] if samples else []
     elif getattr(given, "quality", None):
         more += ["--quality=1e6"]
     elif name in ("sample", "evaluate") and not listed(given):

@@ -53,12 +53,12 @@ def quantized(denoise: Denoiser, kind: str, x: Any, cond: Mapping[str, Any]) -> 
     if not split.layers:
         raise ValueError(f"quantize={kind!r}: the network has no layer on several tokens")
     stored = nested(jax.jit(split.weights)(params))
-    model = replace(denoise.model, network=Network(network.init, Apply(network, described, kind)))
+    model = replace(denoise.model, network=Network(network.init, Rounded(network, described, kind)))
     return replace(denoise, model=model, params={**denoise.params, "network": stored})
 
 
 @dataclass(frozen=True)
-class Apply:
+class Rounded:
     """The function `apply` of a quantized network.
 
     network: the network in floats. described: name, shape and type of its parameters.

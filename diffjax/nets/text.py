@@ -154,7 +154,7 @@ def turned(x: Float[Array, "b l h d"], base: float) -> Float[Array, "b l h d"]:
     """Turn the pairs of features i and i + d / 2 by place / base^(2 i / d) (arXiv:2104.09864).
 
     >>> turned(jnp.ones((1, 2, 1, 2)), 10_000.0)[0, :, 0].round(3).tolist()
-    [[1.0, 1.0], [-0.301, 1.382]]
+    [[1.0, 1.0], [-0.301..., 1.38...]]
     """
     half = x.shape[-1] // 2
     rates = base ** (-jnp.arange(half) / half)

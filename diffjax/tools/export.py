@@ -101,6 +101,8 @@ def stablehlo(asked: argparse.Namespace) -> Write:
     from diffjax.export import stablehlo
 
     refuse("--format")(stablehlo.check)()
+    if asked.what == "network":
+        unused(asked, *SAMPLER)
     platforms = asked.platforms or stablehlo.PLATFORMS
     refuse("--platforms")(stablehlo.check_platforms)(platforms)
     import jax
@@ -242,7 +244,7 @@ def safetensors(asked: argparse.Namespace) -> Write:
 
 def diffusers(asked: argparse.Namespace) -> Write:
     """Return the function that writes a folder of diffusers; refuse what cannot work."""
-    unused(asked, "what", "batch", "quantize", "platforms")
+    unused(asked, "what", "batch", "quantize", "platforms", *SAMPLER)
 
     def write(trained: Trained) -> None:
         from diffjax.builder import refuse
@@ -287,11 +289,17 @@ def read_back(asked: argparse.Namespace, trained: Trained) -> None:
     check(asked, program.run(inputs), {"x0": p.x0, "eps": p.eps}, "network")
 
 
+SAMPLER = ("sampler", "grid", "steps", "guidance", "corrector", "noise")
+"""Flags that only a program of the sampler, and weights with their config, depend on."""
+
+
 def unused(asked: argparse.Namespace, *names: str) -> None:
     """Raise ConfigError for the first of these flags that is set, as the format does not use it."""
     for name in names:
         if value := getattr(asked, name):
-            raise ConfigError(f"--{name}={value}: does not apply to --format={asked.format}")
+            of_what = asked.what and name in SAMPLER
+            what = f"--what={asked.what}" if of_what else f"--format={asked.format}"
+            raise ConfigError(f"--{name}={value}: does not apply to {what}")
 
 
 FORMATS: dict[str, Callable[[argparse.Namespace], Write]] = {
