@@ -15,6 +15,7 @@ from diffjax.data.maps import edges
 from diffjax.io.trees import flat
 from diffjax.nets import CONTROLS
 
+pytestmark = pytest.mark.thorough
 SHORT = ("network.channels=8", "network.attention=()", "network.heads=1", "train.batch_size=8")
 SHORT += ("train.steps=2", "train.steps_per_dispatch=1", "train.log_every=1", "train.writers=()")
 SHORT += ("train.checkpoint_every=1", "train.sample_every=5", "sampling.steps=2")
@@ -53,7 +54,6 @@ def test_the_base_stays_bit_for_bit_what_it_was(base, run):
     assert all("adapter" in path or "count" in path for path in state if "'network'" in path)
 
 
-@pytest.mark.thorough
 def test_controls_stand_beside_other_networks(base, run, tmp_path):
     """A control would act alone, with another weight, or in other rows than asked."""
     beside = diffjax.load(base, adapters={run: 1.0}, ema="raw")
