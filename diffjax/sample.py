@@ -288,6 +288,8 @@ def screens(asked: argparse.Namespace, form: Form) -> tuple[Filter, ...]:
 
     filters = builder.construct_filters(asked.filter, "--filter")
     builder.check_prompts(filters, asked.prompt or (), "--filter")
+    if not asked.prompt and (of_texts := [each.name for each in filters if each.scores is None]):
+        raise ConfigError(f"--filter={of_texts[0]}: sees prompts alone; needs --prompt")
     if filters:
         builder.refuse("--filter")(check_images)(form.shape, form.dtype)
     return filters

@@ -8,13 +8,13 @@
 from diffjax.arrays import catalogue
 from diffjax.encoders.base import TEXT, Encoder
 from diffjax.encoders.described import Described
-from diffjax.encoders.language import gemma2, qwen3
+from diffjax.encoders.language import language
 from diffjax.encoders.pair import Pair, clip_pair
 from diffjax.encoders.pretrained import POOLED, Pretrained, bert, clip, t5
 from diffjax.encoders.with_t5 import WithT5, clip_pair_t5, clip_t5
 from diffjax.encoders.words import Words
 
-ENCODERS = catalogue(Words, bert, clip, clip_pair, clip_pair_t5, clip_t5, gemma2, qwen3, t5)
+ENCODERS = catalogue(Words, bert, clip, clip_pair, clip_pair_t5, clip_t5, language, t5)
 
 __all__ = [
     "ENCODERS",
@@ -31,7 +31,6 @@ __all__ = [
     "clip_pair",
     "clip_pair_t5",
     "clip_t5",
-    "gemma2",
-    "qwen3",
+    "language",
     "t5",
 ]

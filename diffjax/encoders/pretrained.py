@@ -35,8 +35,7 @@ FAMILIES = {
     "clip": ("clip_text_model",),
     "bert": ("bert",),
     "t5": ("t5", "umt5"),
-    "gemma2": ("gemma2",),
-    "qwen3": ("qwen3",),
+    "language": ("gemma2", "qwen3"),
 }
 """The `model_type` of the transformers of each entry."""
 

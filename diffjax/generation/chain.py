@@ -55,7 +55,12 @@ class Chain:
     ):
         first, *later = map(_template, cascade.jobs)
         engine = functools.partial(Engine, slots=slots, mesh=mesh, group=group)
-        self.engines = [engine(first, limit=limit), *(engine(j, limit=MANY) for j in later)]
+        self.engines = [engine(first, limit=limit)]
+        try:
+            self.engines += [engine(job, limit=MANY) for job in later]
+        except BaseException:
+            self.close(drain=False)
+            raise
 
     def __enter__(self) -> Chain:
         return self

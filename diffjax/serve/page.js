@@ -17,6 +17,7 @@ function moved(...names) {
 // The quality slider counts steps, says how long they take once a request was timed, and the error
 // where the run has measured it: that of the most steps up to these.
 function measured(steps) {
+  if (about && about.guidance != null && +fields.guidance.value != about.guidance) return "";  // of another guidance
   const points = about && about.errors[fields.sampler.value] || [];
   const last = points.filter(([count]) => count <= steps).pop();
   return last ? `, error ${last[1] < 10 ? last[1].toPrecision(2) : Math.round(last[1])} ${about.unit}` : "";
@@ -32,7 +33,7 @@ function quality() {
 for (const name of ["guidance", "num", "strength", "brush"]) {
   fields[name].addEventListener("input", () => at(name + "-value").textContent = fields[name].value);
 }
-for (const name of ["steps", "num", "sampler", "strength"]) fields[name].addEventListener("input", quality);
+for (const name of ["steps", "num", "sampler", "strength", "guidance"]) fields[name].addEventListener("input", quality);
 
 function options(select, names, chosen, values = names) {
   names.forEach((name, k) => select.add(new Option(name, values[k], false, values[k] === chosen)));

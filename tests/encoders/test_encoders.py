@@ -16,12 +16,12 @@ from diffjax.encoders import (
     Pretrained,
     WithT5,
     Words,
+    bert,
     clip,
     clip_pair,
     clip_pair_t5,
     clip_t5,
-    gemma2,
-    qwen3,
+    language,
     t5,
 )
 from diffjax.encoders.described import chosen
@@ -51,7 +51,7 @@ def encoder(request, tmp_path_factory) -> Encoder:
         for part, name in PARTS[entry].items():
             folder(path / part, name, width=48 if part == "text_encoder_3" else 24)
         return entry(path=str(path), **({"size": 64} if entry is clip_pair else {"length": 24}))
-    folder(path, request.param)
+    folder(path, {"language": "gemma2"}.get(request.param, request.param))
     return entry(path=str(path), **({} if entry is clip else {"length": 24}))
 
 
@@ -117,10 +117,10 @@ def test_tokens_of_clip_come_before_those_of_t5_and_are_padded(tmp_path):
 def test_a_prefix_stands_before_each_text(tmp_path):
     """A network that was trained with an instruction would read texts without it."""
     path = str(folder(tmp_path / "qwen3", "qwen3"))
-    plain, told_ = qwen3(path=path, length=24), qwen3(path=path, length=24, prefix="number ")
+    plain, told_ = (language(path=path, length=24, prefix=prefix) for prefix in ("", "number "))
     np.testing.assert_array_equal(told_(["3 alone"])[TEXT], plain(["number 3 alone"])[TEXT])
-    with pytest.raises(ValueError, match="holds qwen3; needs gemma2; allowed: qwen3"):
-        gemma2(path=path)
+    with pytest.raises(ValueError, match="holds qwen3; needs bert; allowed: language"):
+        bert(path=path)
 
 
 def test_another_run_knows_its_vocabulary():
