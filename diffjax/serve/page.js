@@ -235,13 +235,15 @@ function count() {
   at("all").textContent = items.size && chosen().length == items.size ? "Choose none" : "Choose all";
 }
 
-function drop(...ids) {
+// An image leaves the page once the browser has deleted it: it would come back after a reload.
+async function drop(...ids) {
+  await inStore("readwrite", store => ids.map(id => store.delete(id)).at(-1));
   for (const id of ids) {
+    if (!items.has(id)) continue;  // dropped twice
     items.get(id).cell.figure.remove();
     items.delete(id);
   }
   count();
-  return inStore("readwrite", store => ids.map(id => store.delete(id)).at(-1));
 }
 
 at("delete").addEventListener("click", () => drop(...chosen().map(item => item.id)));
@@ -346,7 +348,7 @@ async function stream(asked, signal) {
   if (fields.key.value) headers.Authorization = `Bearer ${fields.key.value}`;
   const answer = await fetch("v1/samples/events", { method: "POST", signal, headers, body: JSON.stringify(asked) });
   if (!answer.ok) throw new Error(await why(answer));
-  const cells = Array.from({ length: asked.num }, cell);
+  const cells = Array.from({ length: asked.num }, cell), saved = [];
   at("samples").prepend(...cells.map(c => c.figure));
   try {
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -357,10 +359,11 @@ async function stream(asked, signal) {
       for (const event of events) {
         const name = /^event: ?(.*)$/m.exec(event), data = /^data: ?(.*)$/m.exec(event);
         ended = ended || name && name[1] == "end";
-        if (name && data) told(cells, asked, name[1], JSON.parse(data[1]));
+        if (name && data) saved.push(told(cells, asked, name[1], JSON.parse(data[1])));
       }
     }
     if (!ended) throw new TypeError("the stream broke off");
+    await Promise.all(saved);
   } finally {
     for (const cell of cells) if (!cell.ended) cell.figure.remove();
   }
