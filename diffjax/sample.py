@@ -53,11 +53,7 @@ from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from diffjax.codecs import Decoding
-    from diffjax.data.form import Form
-    from diffjax.filters import Filter
     from diffjax.generation import Generated
     from diffjax.runs.cascade import Cascade
     from diffjax.runs.output import Sign
@@ -133,7 +129,7 @@ def flags() -> argparse.ArgumentParser:
     cli.prompt_flags(flags)
     condition_flags(flags)
     output_flags(flags)
-    provenance_flags(flags)
+    cli.provenance_flags(flags)
     cli.sampling_flags(flags, seeds=True)
     cli.cascade_flags(flags)
     cli.cluster_flags(flags)
@@ -197,32 +193,6 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
     )
 
 
-def provenance_flags(flags: argparse.ArgumentParser) -> None:
-    """Add the flags of watermarks, filters and signed metadata."""
-    about = flags.add_argument_group("provenance and filters", "nothing is on by default")
-    about.add_argument(
-        "--watermark",
-        metavar="KEYFILE[,message=TEXT][,noisy=True]",
-        help="mark samples with a key of `tools.watermark key`; noisy: also where the sampler adds "
-        "noise, which hides the mark",
-    )
-    about.add_argument(
-        "--filter",
-        action="append",
-        default=[],
-        metavar="NAME[:SETTING=VALUE,...]",
-        help="replace images that a filter stops by grey, or refuse prompts, e.g. "
-        "opennsfw:threshold=0.8, words:path=FILE; may be repeated",
-    )
-    about.add_argument(
-        "--c2pa",
-        type=cli.listed(cli.path),
-        metavar="CERT,KEY",
-        help="sign pictures with a C2PA manifest, by a chain of certificates and a private key "
-        "(.pem); needs c2pa-python",
-    )
-
-
 def run() -> int:
     """Run the command and return its exit code."""
     asked = cli.read(flags())
@@ -245,16 +215,9 @@ def run() -> int:
     for flag, name in (("weight", "weight"), ("start", "from"), ("then", "then")):
         if asked.quality is not None and getattr(asked, flag):
             raise ConfigError(f"--quality: no curve is measured for --{name}; allowed: one of them")
-    if asked.c2pa and not any(output_signs(path) for path in asked.out):
-        raise ConfigError("--c2pa: signs pictures, and --out names none; allowed: .png or a folder")
-    for flag in ("previews", "trajectory") if asked.c2pa else ():
-        if getattr(asked, flag):
-            raise ConfigError(f"--c2pa: does not sign what --{flag} writes; allowed: without it")
     if asked.trajectory and asked.then:
         raise ConfigError("--trajectory: shows one network; allowed: a command without --then")
-    for flag in ("previews", "trajectory", "latents") if asked.filter else ():
-        if getattr(asked, flag):
-            raise ConfigError(f"--filter: would not see what --{flag} writes; allowed: without it")
+    cli.check_provenance(asked)
 
     from diffjax.devices.processes import first
     from diffjax.runs import output
@@ -270,7 +233,7 @@ def run() -> int:
         output.check(path, output.endings(form.items))
     if asked.trajectory:
         output.check(asked.trajectory, (".png", ".gif"), "--trajectory")
-    asked.filter, sign = screens(asked, form), None
+    asked.filter, sign = cli.filters(asked, form), None
     if asked.c2pa:
         from diffjax.runs.signing import signer
 
@@ -279,20 +242,6 @@ def run() -> int:
     for path in asked.out if first() else ():
         output.write(path, samples, sign)
     return 0
-
-
-def screens(asked: argparse.Namespace, form: Form) -> tuple[Filter, ...]:
-    """Return the filters, after a look at the prompts; form: that of the stored samples."""
-    from diffjax import builder
-    from diffjax.filters import check_images
-
-    filters = builder.construct_filters(asked.filter, "--filter")
-    builder.check_prompts(filters, asked.prompt or (), "--filter")
-    if not asked.prompt and (of_texts := [each.name for each in filters if each.scores is None]):
-        raise ConfigError(f"--filter={of_texts[0]}: sees prompts alone; needs --prompt")
-    if filters:
-        builder.refuse("--filter")(check_images)(form.shape, form.dtype)
-    return filters
 
 
 def decoding_of(asked: argparse.Namespace, workdir: Path | None = None) -> Decoding:
@@ -397,22 +346,7 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
             print(f"wrote {previews[stage].place}: {previews[stage].count} previews")
 
     samples = job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
-    return seen(samples, asked.filter)
-
-
-def output_signs(path: Path) -> bool:
-    """Return whether `--c2pa` can sign what is written to this place: pictures."""
-    return path.suffix.lower() in (".png", "")
-
-
-def seen(samples: Generated, filters: Sequence[Filter]) -> Generated:
-    """Return the samples after the filters, and print how many these stop."""
-    if not filters:
-        return samples
-    samples = samples.filtered(filters)
-    stopped = samples.turns["stopped"]
-    print(f"filters: {sum(stopped)} of {len(stopped)} images are grey")
-    return samples
+    return cli.filtered(samples, asked.filter)
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from diffjax.cli.process import keep_memory, set_up_jax, spare_threads
 from diffjax.cli.prompts import prompt_flags, prompts
+from diffjax.cli.provenance import check_provenance, filtered, filters, provenance_flags
 from diffjax.cli.values import (
     MOST,
     adapter,
@@ -36,8 +37,11 @@ __all__ = [
     "adapter",
     "adapter_flag",
     "cascade_flags",
+    "check_provenance",
     "cluster_flags",
     "data_flags",
+    "filtered",
+    "filters",
     "guidance",
     "interval",
     "keep_memory",
@@ -50,6 +54,7 @@ __all__ = [
     "positive",
     "prompt_flags",
     "prompts",
+    "provenance_flags",
     "read",
     "sampling",
     "sampling_flags",
