@@ -34,13 +34,14 @@ from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
+from diffjax.data.sounds import sounds
 from diffjax.data.source import Captioned, Memory, Source, load
 from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 
 SOURCES = catalogue(
-    tfds, folder, dreambooth, array, table, latents, digits, emoji, moons, checkerboard
+    tfds, folder, dreambooth, array, sounds, table, latents, digits, emoji, moons, checkerboard
 )
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "moons",
     "read",
     "select",
+    "sounds",
     "table",
     "tfds",
     "to_float",

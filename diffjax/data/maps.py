@@ -1,10 +1,11 @@
-"""Maps on the grid of images that are computed from the images: conditions of controls.
+"""Maps on the grid of items that are computed from the items: conditions of controls, vocoders.
 
     config.data.maps=edges            # one condition `edges`
     config.data.maps="(edges,small:factor=4)"
 
 A map is a pure function of images x (B, H, W, C) in [-1, 1], float32, to (B, H, W, k), mostly in
-[0, 1]; an entry of `MAPS`.
+[0, 1]; an entry of `MAPS`. The entries of `SOUNDS` map sounds x (B, L, channels) in [-1, 1], and
+`rate`, their samples per second, to (B, L, k).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from diffjax import checks
 from diffjax.arrays import catalogue
 from diffjax.data.form import Form
 from diffjax.data.source import Captioned, Drawn, Source, load
+from diffjax.data.spectra import log_mel
 from diffjax.specs import Spec
 
 Images = np.ndarray
@@ -115,15 +117,35 @@ def blur(x: Images, width: float = 1.0) -> Images:
     return grey.astype(np.float32)
 
 
-MAPS: dict[str, Callable[..., Any]] = catalogue(edges, thickness, small, blur)
+def mel(
+    x: np.ndarray, rate: float, bands: int = 40, window: int = 256, hop: int = 64
+) -> np.ndarray:
+    """The levels of mel bands over time, (B, L, bands) in units of 100 dB: what a vocoder reads.
+
+    They are those of `spectra.log_mel` for the mean over channels, between frames linear in time.
+    A network with this condition makes sounds of mel spectrograms (arXiv:2009.09761).
+
+    >>> mel(np.zeros((2, 512, 1)), rate=8000, bands=10).shape
+    (2, 512, 10)
+    """
+    levels = log_mel(x.mean(-1), rate, bands, window, hop)
+    place = np.arange(x.shape[1]) / hop
+    before = np.minimum(place.astype(int), levels.shape[1] - 1)
+    after = np.minimum(before + 1, levels.shape[1] - 1)
+    share = (place - before)[:, None]
+    return ((1 - share) * levels[:, before] + share * levels[:, after]).astype(np.float32)
+
+
+SOUNDS: dict[str, Callable[..., Any]] = catalogue(mel)
+MAPS: dict[str, Callable[..., Any]] = {**catalogue(edges, thickness, small, blur), **SOUNDS}
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A source of images with maps of each as conditions, by name.
+    """A source of images or sounds with maps of each as conditions, by name.
 
-    Raises ValueError for items that are not images, for a name that another condition has, and for
-    a map that does not apply to these images.
+    Raises ValueError for items of another kind than the maps, for a name that another condition
+    has, and for a map that does not apply to these items.
 
     >>> from diffjax.data import digits
     >>> Mapped(digits("test"), {"edges": edges})[np.arange(2)]["edges"].shape
@@ -135,24 +157,31 @@ class Mapped:
 
     def __post_init__(self):
         form = self.source.form
-        if not form.items.augment or form.dtype != "uint8":
-            raise ValueError(
-                f"{', '.join(self.maps)}: needs images of uint8; the items are {form.kind} "
-                f"{form.shape} of {form.dtype}"
-            )
+        images = form.items.augment and form.dtype == "uint8"
+        sounds = form.kind == "audio" and "rate" in dict(form.units)
+        for name in self.maps:
+            if not (sounds if name in SOUNDS else images):
+                needs = "sounds with a rate" if name in SOUNDS else "images of uint8"
+                raise ValueError(
+                    f"{name}: needs {needs}; the items are {form.kind} {form.shape} of {form.dtype}"
+                )
         self.form  # noqa: B018  # refuses names that exist, and maps that do not apply
 
     @property
     def form(self) -> Form:
         form = self.source.form
-        blank = self.of(np.zeros((1, *form.shape), np.uint8))
+        blank = self.of(np.zeros((1, *form.shape), form.dtype))
         specs = (Spec(name, "map", value.shape[-1]) for name, value in blank.items())
         return replace(form, conditions=(*form.conditions, *specs))
 
     def of(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the maps of stored images (B, *shape), by name."""
-        images = np.asarray(self.source.form.items.normalise(x), np.float32)
-        return {name: make(images) for name, make in self.maps.items()}
+        """Return the maps of stored items (B, *shape), by name."""
+        form = self.source.form
+        items, rate = np.asarray(form.items.normalise(x), np.float32), dict(form.units).get("rate")
+        return {
+            name: make(items, rate=rate) if name in SOUNDS else make(items)
+            for name, make in self.maps.items()
+        }
 
     def __len__(self) -> int:
         return len(self.source)

@@ -21,11 +21,12 @@ from diffjax.evaluation.neighbours import density_coverage, precision_recall
 from diffjax.evaluation.retrieval import retrieval
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.evaluation.scores import classifier, clip_score, inception_score
+from diffjax.evaluation.spectral import log_spectral
 
 OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
-    *(clip_score, retrieval),
+    *(clip_score, retrieval, log_spectral),
 )
 OF_NETWORK = catalogue(bpd, vlb)
 

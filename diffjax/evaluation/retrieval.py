@@ -49,13 +49,13 @@ NEEDS = (
 )
 
 
-def _asked(counts: Counts, **_: Any) -> None:
+def check_asked(counts: Counts, **_: Any) -> None:
     """Raise ValueError for samples that have no conditions of held-out items."""
     if not counts.described:
         raise ValueError(NEEDS)
 
 
-@counting(_asked)
+@counting(check_asked)
 def retrieval(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the rank of the held-out item whose conditions a sample had, among all real items.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from diffjax.arrays import Params, catalogue
 from diffjax.data.kinds import lookup
+from diffjax.data.spectra import log_mel
 from diffjax.devices.mesh import layout
 from diffjax.features import inception_names as inception_file
 from diffjax.features import vit_names as vit_file
@@ -97,6 +98,31 @@ def features(x: np.ndarray, kind: str) -> np.ndarray:
     [[1.0]]
     """
     return lookup(kind).values(x)
+
+
+def mel(real: Known, bands: int = 40) -> Extractor:
+    """Means and deviations over time of the levels of mel bands of a sound, and of their changes.
+
+    There are four numbers for each band, without a network. bands: their number. Raises ValueError
+    for items that are no sounds, or state no rate.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> mel(SimpleNamespace(train=data.moons("train", size=20)))
+    Traceback (most recent call last):
+    ValueError: features=mel: needs sounds with a rate; the items are points
+    """
+    form = real.train.form
+    rate = dict(form.units).get("rate")
+    if form.kind != "audio" or rate is None:
+        raise ValueError(f"features=mel: needs sounds with a rate; the items are {form.kind}")
+
+    def run(x: np.ndarray) -> Arrays:
+        levels = log_mel(np.asarray(form.items.normalise(x)).mean(-1), rate, bands)
+        both = (levels, np.diff(levels, axis=1))
+        return {"pool": np.concatenate([f(a, axis=1) for a in both for f in (np.mean, np.std)], 1)}
+
+    return Extractor("mel", "", f"mean and deviation of {bands} mel bands, no network", run)
 
 
 def classifier(real: Known) -> Extractor:
@@ -263,4 +289,4 @@ def fingerprint(params: Params) -> str:
     return digest.hexdigest()[:12]
 
 
-EXTRACTORS = catalogue(pixels, classifier, inception, dinov2_b14, dinov2_l14, clip_l14)
+EXTRACTORS = catalogue(pixels, mel, classifier, inception, dinov2_b14, dinov2_l14, clip_l14)

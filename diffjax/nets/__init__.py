@@ -21,9 +21,10 @@ from diffjax.nets.mlp import mlp
 from diffjax.nets.network import Network, linen
 from diffjax.nets.nnx import nnx
 from diffjax.nets.unet import unet
+from diffjax.nets.wavenet import wavenet
 
 CONTROLS = {"control_net": ControlNet, "t2i": T2I, "image_prompt": ImagePrompt}
-NETWORKS = catalogue(unet, edm2, dit, mlp)
+NETWORKS = catalogue(unet, edm2, dit, mlp, wavenet)
 AUTOENCODERS = catalogue(autoencoder)
 """Networks of images alone, without a noise level, which no denoising objective can train."""
 
@@ -46,4 +47,5 @@ __all__ = [
     "mlp",
     "nnx",
     "unet",
+    "wavenet",
 ]

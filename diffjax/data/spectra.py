@@ -1,0 +1,174 @@
+"""Spectra of sounds: short-time Fourier transforms, mel bands, and sounds from magnitudes alone.
+
+Sounds are arrays (..., L) of float64, and frames are `hop` samples apart. Frame k is centred at
+sample k hop; before the first sample and behind the last one the sound is mirrored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from diffjax import checks
+
+Sound = Float[np.ndarray, "*b l"]
+Spectrum = Complex[np.ndarray, "*b frames bins"]
+Magnitude = Float[np.ndarray, "*b frames bins"]
+FLOOR = 1e-5
+"""The smallest magnitude, -100 dB, of logarithms."""
+
+
+def hann(window: int) -> Float[np.ndarray, " n"]:
+    """Return the periodic Hann window, whose shifts by half of it sum to 1.
+
+    >>> hann(4).round(9).tolist()
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+
+
+def _check(window: int, hop: int, length: int) -> None:
+    checks.at_least(4, window=window)
+    if window % 2:
+        raise ValueError(f"window={window}: needs an even number of samples")
+    checks.within(1, window // 2, hop=hop)
+    if length <= window // 2:
+        raise ValueError(f"a sound of {length} samples: needs more than window / 2 = {window // 2}")
+
+
+def stft(x: Sound, window: int = 256, hop: int = 64) -> Spectrum:
+    """Return the short-time Fourier transform (..., 1 + L // hop, 1 + window // 2) of sounds.
+
+    A sine of amplitude 1 has the magnitude 1 in its bin. window: samples of a frame, even. hop:
+    samples between frames, at most half a window. Raises ValueError for settings out of range, and
+    for sounds that are shorter than half a window.
+
+    >>> t = np.arange(1024) / 8000
+    >>> S = np.abs(stft(np.sin(2 * np.pi * 1000 * t)))
+    >>> S.shape, int(S[8].argmax()), round(float(S[8].max()), 3)  # 1000 Hz is bin 32 of 8000 / 256
+    ((17, 129), 32, 1.0)
+    """
+    x = np.asarray(x, np.float64)
+    _check(window, hop, x.shape[-1])
+    side = window // 2
+    wide = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(side, side)], mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(wide, window, -1)[..., ::hop, :]
+    weights = hann(window)
+    return np.fft.rfft(frames * weights) * (2 / weights.sum())
+
+
+def istft(spectrum: Spectrum, length: int, window: int = 256, hop: int = 64) -> Sound:
+    """Return the sounds (..., L) whose transform is nearest to a spectrum, in the squared error.
+
+    It is the inverse of `stft` for the transform of a sound, apart from rounding (Griffin and Lim
+    1984, eq. 6). length: the number of samples. Raises ValueError as `stft` does.
+
+    >>> x = np.random.default_rng(0).normal(size=(2, 1000))
+    >>> bool(np.allclose(istft(stft(x), 1000), x))
+    True
+    """
+    _check(window, hop, length)
+    weights, side = hann(window), window // 2
+    frames = np.fft.irfft(spectrum * (weights.sum() / 2), window) * weights
+    count = frames.shape[-2]
+    total = np.zeros((*frames.shape[:-2], window + hop * (count - 1)))
+    norm = np.zeros(total.shape[-1])
+    for k in range(count):
+        at = slice(k * hop, k * hop + window)
+        total[..., at] += frames[..., k, :]
+        norm[at] += weights**2
+    inside = slice(side, side + length)
+    return total[..., inside] / np.maximum(norm[inside], FLOOR)
+
+
+def mel(hertz: float | np.ndarray) -> np.ndarray:
+    """Return frequencies in mel, 2595 log10(1 + f / 700), which is 1000 mel at 1000 Hz.
+
+    >>> round(float(mel(1000.0)))
+    1000
+    """
+    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
+
+
+def filters(bands: int, rate: float, window: int = 256) -> Float[np.ndarray, "bins bands"]:
+    """Return triangular filters (1 + window // 2, bands) that are evenly spaced in mel.
+
+    Band k is 1 at its centre and falls to 0 at the centres of its neighbours, linearly in mel; the
+    outer ends are 0 and rate / 2. rate: samples per second. Raises ValueError where the window is
+    too short for so many bands, so that a band holds no frequency.
+
+    >>> float(filters(10, 8000).sum(1)[10:-30].min().round(9))  # the bands share each frequency
+    1.0
+    """
+    checks.positive(rate=rate)
+    checks.at_least(1, bands=bands)
+    bins = mel(np.fft.rfftfreq(window, 1 / rate))
+    width = mel(rate / 2) / (bands + 1)
+    centres = width * np.arange(1, bands + 1)
+    bank = np.maximum(0, 1 - np.abs(bins[:, None] - centres) / width)
+    if not bank.any(0).all():
+        empty = int(np.flatnonzero(~bank.any(0))[0])
+        raise ValueError(
+            f"bands={bands}: band {empty} holds no frequency of a window of {window} samples; "
+            f"allowed: fewer bands, or a longer window"
+        )
+    return bank
+
+
+def log_mel(
+    x: Sound, rate: float, bands: int = 40, window: int = 256, hop: int = 64
+) -> Float[np.ndarray, "*b frames bands"]:
+    """Return the levels of mel bands over time (..., 1 + L // hop, bands), in units of 100 dB.
+
+    They lie in [0, 1]: 0 is the magnitude 1e-5 or less, and 1 is that of a sine of amplitude 1.
+    Larger ones are cut. rate: samples per second. Raises ValueError as `stft` and `filters` do.
+
+    >>> log_mel(np.zeros(512), 8000, bands=10).shape, float(log_mel(np.zeros(512), 8000, 10).max())
+    ((9, 10), 0.0)
+    """
+    power = np.abs(stft(x, window, hop)) ** 2 @ filters(bands, rate, window)
+    return np.clip(1 + np.log10(np.maximum(power, FLOOR**2)) / 5 / 2, 0, 1)
+
+
+def magnitude(
+    levels: Float[np.ndarray, "*b frames bands"], rate: float, window: int = 256
+) -> Magnitude:
+    """Return magnitudes (..., frames, 1 + window // 2) that have these levels of mel bands.
+
+    Among them it is that of least squares, without its negative powers. levels: those of `log_mel`.
+
+    >>> flat = log_mel(np.random.default_rng(0).normal(0, 0.1, 4096), 8000, bands=20)
+    >>> magnitude(flat, 8000).shape
+    (65, 129)
+    """
+    power = 10.0 ** (10 * (np.asarray(levels, np.float64) - 1))
+    inverse = np.linalg.pinv(filters(levels.shape[-1], rate, window))
+    return np.sqrt(np.maximum(power @ inverse, FLOOR**2))
+
+
+def griffin_lim(
+    size: Magnitude,
+    length: int,
+    *,
+    iterations: int = 32,
+    window: int = 256,
+    hop: int = 64,
+    seed: int = 0,
+) -> Sound:
+    """Return sounds (..., L) whose transforms have about these magnitudes (Griffin and Lim 1984).
+
+    Random phases are replaced, `iterations` times, by those of the nearest sound, which never
+    increases the squared distance of the magnitudes. seed: of the phases.
+
+    >>> x = np.sin(np.arange(512) / 5)
+    >>> y = griffin_lim(np.abs(stft(x)), 512)
+    >>> bool(np.abs(np.abs(stft(y)) - np.abs(stft(x))).mean() < 0.01)
+    True
+    """
+    checks.at_least(0, iterations=iterations)
+    angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, size.shape)
+    spectrum = size * np.exp(1j * angle)
+    for _ in range(iterations):
+        there = stft(istft(spectrum, length, window, hop), window, hop)
+        spectrum = size * there / np.maximum(np.abs(there), FLOOR**2)
+    return istft(spectrum, length, window, hop)
