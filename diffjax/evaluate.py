@@ -276,6 +276,7 @@ def check_counts(
         classes=form.classes if scored.classes else 0,
         asked=scored.classes,
         described=scored.described,
+        kind=form.kind,
     )
     for name, metric in metrics.items():
         builder.refuse(f"--metrics={name}")(enough)(metric, counts)

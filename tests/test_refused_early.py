@@ -67,6 +67,13 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
         ("clip_score", NO_LABELS, "captions: needs a text file with one line per class or sample"),
         ("clip_score", NO_LABELS._replace(described=True), ""),
         ("retrieval", NO_LABELS, "no conditions of held-out items; needs a network with"),
+        ("log_spectral", NO_LABELS, "no conditions of held-out items; needs a network with"),
+        ("log_spectral", NO_LABELS._replace(described=True), ""),
+        (
+            "log_spectral",
+            NO_LABELS._replace(described=True, kind="image"),
+            "needs sounds; the items are image",
+        ),
         ("memorization", FEW, "there are no held-out items"),
         ("memorization:cells=101", NO_LABELS, "cells=101: needs at most 100"),
         ("memorization:cells=100", NO_LABELS, ""),

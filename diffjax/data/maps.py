@@ -179,7 +179,7 @@ class Mapped:
         form = self.source.form
         items, rate = np.asarray(form.items.normalise(x), np.float32), dict(form.units).get("rate")
         return {
-            name: make(items, rate=rate) if name in SOUNDS else make(items)
+            name: make(items, rate) if name in SOUNDS else make(items)
             for name, make in self.maps.items()
         }
 

@@ -24,7 +24,8 @@ class Counts(NamedTuple):
     """The numbers of samples, training and held-out items that a metric receives, and of classes.
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
-    described: whether samples have the conditions of held-out items.
+    described: whether samples have the conditions of held-out items. kind: that of the items, an
+    entry of `data.KINDS`, "" where it does not matter.
     """
 
     samples: int
@@ -33,6 +34,7 @@ class Counts(NamedTuple):
     classes: int = 0
     asked: int = 0
     described: bool = False
+    kind: str = ""
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:

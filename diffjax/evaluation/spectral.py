@@ -8,7 +8,7 @@ import numpy as np
 
 from diffjax.data.kinds.storing import to_int16
 from diffjax.data.spectra import stft
-from diffjax.evaluation.beforehand import counting
+from diffjax.evaluation.beforehand import Counts, counting
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.retrieval import check_asked
 from diffjax.evaluation.samples import Real, Samples
@@ -36,12 +36,19 @@ def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.mean(apart, 0)
 
 
-@counting(check_asked)
-def log_spectral(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
-    """Measure the log-spectral distance of each sound to the held-out one whose conditions it had.
+def _asked(counts: Counts, **_: Any) -> None:
+    """Raise ValueError for items that are no sounds, and as `check_asked` does."""
+    if counts.kind not in ("", "audio"):
+        raise ValueError(f"needs sounds; the items are {counts.kind}")
+    check_asked(counts)
 
-    See `distance`; with several channels it is the mean over them. Raises ValueError
-    for items that are no sounds, and for samples that were not made for held-out items.
+
+@counting(_asked)
+def log_spectral(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
+    """Measure the log-spectral distance of sounds to those whose conditions they had, in dB.
+
+    See `distance`; with several channels it is the mean over them. Raises ValueError for items that
+    are no sounds, and for samples that were not made for held-out items.
     """
     if real.test.form.kind != "audio":
         raise ValueError(f"log_spectral: needs sounds; the items are {real.test.form.kind}")
