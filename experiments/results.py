@@ -127,6 +127,15 @@ STUDIES = {
     "text": Study(
         ("-m experiments.text.study --run={out}/run --out={out} --steps 20 --num=24",), 4
     ),
+    "vocoder": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/vocoder.py "
+            "--config.data.name=sounds:$SOUNDS --config.train.steps=20",
+            "-m experiments.vocoder.study --run={out}/run --out={out} --num=8",
+        ),
+        4,
+        needs="SOUNDS",
+    ),
     "watermark": Study(
         (
             f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "
@@ -204,7 +213,7 @@ def run(name: str, study: Study, out: Path) -> str:
     environment = os.environ | {"MPLBACKEND": "Agg"}
     with log.open("w") as file:
         for command in study.commands:
-            told = command.format(out=folder, all=out)
+            told = os.path.expandvars(command.format(out=folder, all=out))
             print(f"$ python {told}", file=file, flush=True)
             call = [sys.executable, *shlex.split(told)]
             ended = subprocess.run(call, cwd=ROOT, env=environment, stdout=file, stderr=file)

@@ -30,6 +30,7 @@ from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
 from experiments.text import study as text
 from experiments.toys import study as toys
+from experiments.vocoder import study as vocoder
 from experiments.watermark import study as watermark
 
 HERE = Path(__file__).parent
@@ -178,6 +179,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
         **style.tables(folder),
         **control.tables(folder),
     },
+    "vocoder": vocoder.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,

@@ -140,6 +140,22 @@ SOUNDS: dict[str, Callable[..., Any]] = catalogue(mel)
 MAPS: dict[str, Callable[..., Any]] = {**catalogue(edges, thickness, small, blur), **SOUNDS}
 
 
+def computed(
+    maps: Mapping[str, Callable[..., Images]], x: np.ndarray, form: Form
+) -> dict[str, np.ndarray]:
+    """Return maps by name, each (B, *grid, k), of stored items x (B, *shape) of a form.
+
+    >>> image = Form("image", (4, 4, 1), (), "uint8")
+    >>> computed({"edges": edges}, np.zeros((2, 4, 4, 1), np.uint8), image)["edges"].shape
+    (2, 4, 4, 1)
+    """
+    items, rate = np.asarray(form.items.normalise(x), np.float32), dict(form.units).get("rate")
+    return {
+        name: np.asarray(make(items, rate) if name in SOUNDS else make(items))
+        for name, make in maps.items()
+    }
+
+
 @dataclass(frozen=True)
 class Mapped:
     """A source of images or sounds with maps of each as conditions, by name.
@@ -153,7 +169,7 @@ class Mapped:
     """
 
     source: Source
-    maps: Mapping[str, Callable[[Images], Images]]
+    maps: Mapping[str, Callable[..., Images]]
 
     def __post_init__(self):
         form = self.source.form
@@ -176,12 +192,7 @@ class Mapped:
 
     def of(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return the maps of stored items (B, *shape), by name."""
-        form = self.source.form
-        items, rate = np.asarray(form.items.normalise(x), np.float32), dict(form.units).get("rate")
-        return {
-            name: make(items, rate) if name in SOUNDS else make(items)
-            for name, make in self.maps.items()
-        }
+        return computed(self.maps, x, self.source.form)
 
     def __len__(self) -> int:
         return len(self.source)

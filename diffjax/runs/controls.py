@@ -13,6 +13,7 @@ import numpy as np
 from diffjax import builder
 from diffjax.arrays import Params
 from diffjax.config import ConfigError
+from diffjax.data.maps import computed
 from diffjax.denoiser import Denoiser
 from diffjax.nets import Controlled
 from diffjax.nets.adapted import PARAMS
@@ -126,5 +127,5 @@ def mapped(experiment: Experiment, cond: Mapping[str, Any], images: Any) -> dict
         )
     if twice := [name for name in taken if name in cond]:
         raise ConfigError(f"--control: --cond={twice[0]} sets it too; allowed: only one of them")
-    x = np.asarray(form.items.normalise(stored(images, form, "--control")), np.float32)
-    return {**cond, **{name: np.asarray(maps[name](x)) for name in taken}}
+    x = stored(images, form, "--control")
+    return {**cond, **computed({name: maps[name] for name in taken}, x, form)}

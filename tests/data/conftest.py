@@ -11,6 +11,7 @@ import pytest
 from diffjax.data import SOURCES, Source
 from diffjax.data.dreambooth import ABOUT, FILE
 from diffjax.data.form import labelled
+from diffjax.data.kinds.storing import WAV
 
 
 @pytest.fixture(params=SOURCES)
@@ -27,6 +28,7 @@ def source(request) -> Callable[[str], Source]:
             "holdout": 0.3,
         },
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
+        "sounds": lambda: {"path": str(of("tiny_sounds")), "length": 64, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,
@@ -47,6 +49,17 @@ def tiny_prior(tmp_path_factory) -> Path:
     (folder / ABOUT).write_text(json.dumps({"form": form.as_json()}))
     x = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), np.uint8)
     np.savez(folder / FILE, x=x, y=np.arange(20) % 2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sounds(tmp_path_factory) -> Path:
+    """Twenty WAV files of noise, of several lengths."""
+    folder = tmp_path_factory.mktemp("sounds")
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        x = rng.integers(-3000, 3000, (50 + 20 * k, 1)).astype(np.int16)
+        WAV.write(folder / f"{k}.wav", x, {"rate": 8000}, {})
     return folder
 
 

@@ -36,7 +36,9 @@ def test_an_output_depends_on_its_receptive_field_and_on_every_map_there():
     params = random_like(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, cond))
 
     def middle(x, known):
-        return network.apply(params, x, c_noise, {"map": known})[0, LENGTH // 2, 0]
+        out = network.apply(params, x, c_noise, {"map": known})
+        assert isinstance(out, jax.Array)
+        return out[0, LENGTH // 2, 0]
 
     of_x, of_map = jax.jit(jax.grad(middle, (0, 1)))(x + 0.1, cond["map"] + 0.1)
     there = np.flatnonzero(of_x[0, :, 0])
