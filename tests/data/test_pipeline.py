@@ -184,9 +184,9 @@ def test_the_device_augments_and_keeps_the_labels():
 def test_every_source_can_be_batched(source):
     data = source("train")
     items = Batches(data, 32, 0)[1]
-    assert items["x"].shape == (32, *data.shape)
-    assert items["x"].dtype == data.dtype
-    assert ("label" in items) == bool(data.classes)
+    assert items["x"].shape == (32, *data.form.shape)
+    assert items["x"].dtype == data.form.dtype
+    assert ("label" in items) == bool(data.form.classes)
 
 
 def images(size: int, side: int = 8, channels: int = 3) -> Memory:

@@ -25,7 +25,7 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
     items = data[np.arange(len(data))]
     x, form = items["x"], data.form
     assert x.shape == (len(data), *form.shape)
-    assert x.dtype == form.dtype == ("uint8" if form.kind == "image" else "float32")
+    assert x.dtype == form.dtype == {"image": "uint8", "audio": "int16"}.get(form.kind, "float32")
     assert len(data) > 0
     assert np.isfinite(x).all()
     if form.classes:
@@ -50,7 +50,7 @@ def test_items_are_given_in_the_order_asked_for(source):
     every, index = load(data), np.array([7, 0, 3, 7])
     items = data[index]
     np.testing.assert_array_equal(items["x"], every.x[index])
-    if data.classes:
+    if data.form.classes:
         np.testing.assert_array_equal(items["label"], every.label[index])
 
 
