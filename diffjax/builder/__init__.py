@@ -27,7 +27,7 @@ from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.data import construct_data
 from diffjax.builder.defaults import completed
-from diffjax.builder.encoder import construct_encoder, encoder_of
+from diffjax.builder.encoder import construct_encoder, encoder_of, learns
 from diffjax.builder.filters import check_prompts, construct_filters
 from diffjax.builder.maps import construct_maps
 from diffjax.builder.metrics import check_features, construct_metrics
@@ -122,6 +122,7 @@ __all__ = [
     "denoises",
     "doubts",
     "experiment",
+    "learns",
     "listing",
     "off_grid",
     "order",

@@ -52,8 +52,16 @@ def construct_data(
     of_split = plain_source
     if reading.maps:
         of_split = mapped(plain_source, reading.maps, f"{place}.maps")
+    if reading.encoded and not reading.encoder:
+        raise ConfigError(f"{place}.encoded={reading.encoded}: needs {place}.encoder beside it")
     if reading.encoder:
-        of_split = described(of_split, reading.encoder, f"{place}.encoder", reading.vocabulary)
+        of_split = described(
+            of_split,
+            reading.encoder,
+            f"{place}.encoder",
+            run=reading.vocabulary,
+            folder=reading.encoded,
+        )
     if reading.reduced or reading.enlarged:
         of_split = _resized(of_split, reading)
 

@@ -13,7 +13,7 @@ from diffjax.config import ConfigError, parse
 from diffjax.data import Source
 from diffjax.data.form import Form
 from diffjax.data.source import Captioned
-from diffjax.encoders import ENCODERS, Described, Encoder
+from diffjax.encoders import ENCODERS, Described, Encoder, stored
 from diffjax.training.workdir import read_form
 
 
@@ -53,13 +53,14 @@ def encoder_of(text: str, form: Form, place: str) -> Encoder:
 
 
 def described(
-    open_split: Callable[[str], Source], text: str, place: str, run: str = ""
+    open_split: Callable[[str], Source], text: str, place: str, run: str = "", folder: str = ""
 ) -> Callable[[str], Source]:
     """Return `split -> source` whose items have the conditions that an encoder makes of captions.
 
     The encoder learns from the captions of the training split. run: one with whose words its
-    vocabulary begins. Raises ConfigError for a data set without captions, for a caption that the
-    encoder refuses, and for a run without a vocabulary.
+    vocabulary begins. folder: where the conditions of all captions are stored, in place of those
+    that the encoder makes while it runs. Raises ConfigError for a data set without captions, for a
+    caption that the encoder refuses, and for a run without a vocabulary.
     """
     learn, place_of_run = learns(text, place), place.replace("encoder", "vocabulary")
 
@@ -75,10 +76,20 @@ def described(
         vocabulary = ()
         if learn:
             vocabulary = learn((caption for row in rows for caption in row), begin)
-        encoder = construct_encoder(text, vocabulary, place)
+        if folder:
+            encoder = from_folder(folder, text, place.replace("encoder", "encoded"))
+        else:
+            encoder = construct_encoder(text, vocabulary, place)
         return refuse(place)(Described)(captioned(source, place), encoder)
 
     return open_described
+
+
+def from_folder(folder: str, text: str, place: str) -> Encoder:
+    """Return the stored captions of an encoder; raise ConfigError where a folder has none of it."""
+    if learns(text, place.replace("encoded", "encoder")):
+        raise ConfigError(f"{place}={folder}: the encoder {text} runs no network; allowed: ''")
+    return refuse(place)(stored)(Path(folder).expanduser(), text)
 
 
 def captioned(source: Any, place: str) -> Captioned:

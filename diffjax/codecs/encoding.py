@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +27,7 @@ from diffjax.data.pipeline import Reading, centred
 from diffjax.data.source import Captioned, Source, fingerprint
 from diffjax.devices.mesh import layout
 from diffjax.files import write_text
+from diffjax.io.rows import Rows
 from diffjax.io.writing import writing
 from diffjax.progress import Progress
 
@@ -260,39 +259,3 @@ def deviation(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = tuple(range(mean.ndim - 1))
     centre = mean.mean(axes)
     return centre, np.sqrt((mean**2 + std**2).mean(axes) - centre**2)
-
-
-class Rows:
-    """An .npy file of a known shape to which rows are appended, and which may be taken up again.
-
-    first: the number of rows that are there already; what stands behind them is cut off. Raises
-    ConfigError for a file with fewer rows.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, first: int = 0):
-        self._dtype, header = np.dtype(dtype), io.BytesIO()
-        facts = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(header, facts | {"shape": shape})
-        begins = header.getvalue()
-        end = len(begins) + first * self._dtype.itemsize * int(np.prod(shape[1:]))
-        self._file = path.open("r+b" if first else "wb")
-        if first and (self._file.read(len(begins)) != begins or path.stat().st_size < end):
-            self._file.close()
-            raise ConfigError(f"{path}: is not the file that was begun; remove its folder")
-        if not first:
-            self._file.write(begins)
-        self._file.truncate(end)
-        self._file.seek(end)
-
-    def append(self, rows: np.ndarray) -> None:
-        """Append rows of the shape and type of the file."""
-        self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
-
-    def settle(self) -> None:
-        """Wait until all rows are on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

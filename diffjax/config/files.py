@@ -19,8 +19,8 @@ SEVERAL = ("adapter", "ema")
 STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
-        *("memory", "workers", "timeout", "codec", "encoder", "vocabulary", "maps"),
-        *("reduced", "enlarged"),
+        *("memory", "workers", "timeout", "codec", "encoder", "encoded", "vocabulary"),
+        *("maps", "reduced", "enlarged"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),

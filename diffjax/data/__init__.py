@@ -39,9 +39,11 @@ from diffjax.data.source import Captioned, Memory, Source, load
 from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
+from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
-    tfds, folder, dreambooth, array, sounds, table, latents, digits, emoji, moons, checkerboard
+    *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
+    *(digits, emoji, moons, checkerboard),
 )
 
 __all__ = [
@@ -73,4 +75,5 @@ __all__ = [
     "tfds",
     "to_float",
     "to_uint8",
+    "webdataset",
 ]

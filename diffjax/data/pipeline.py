@@ -36,12 +36,13 @@ class Reading:
     after which a run saves and exits, 0 for never. codec: the autoencoder of which the items are
     latents, by which samples become images (`builder.construct_codec`); no step reads it. encoder:
     an entry of `encoders.ENCODERS`, as `name:argument=value`, that makes conditions of captions.
-    vocabulary: a run with whose words the vocabulary of the encoder begins, so that a run that
-    begins with its weights knows them as the same words; new ones follow. maps: entries of
-    `maps.MAPS`, as `name:argument=value`, that make conditions of images. reduced: make items
-    smaller, for the first network of a cascade. enlarged: add a smaller version of each item as a
-    condition, for super-resolution. kind: the kind of the items, which the source declares and a
-    config does not set.
+    encoded: the folder where `tools.encode --encoder` has written these conditions of all captions,
+    so that training does not run the encoder. vocabulary: a run with whose words the vocabulary of
+    the encoder begins, so that a run that begins with its weights knows them as the same words; new
+    ones follow. maps: entries of `maps.MAPS`, as `name:argument=value`, that make conditions of
+    images. reduced: make items smaller, for the first network of a cascade. enlarged: add a smaller
+    version of each item as a condition, for super-resolution. kind: the kind of the items, which
+    the source declares and a config does not set.
 
     Raises ValueError for a setting out of range.
 
@@ -62,6 +63,7 @@ class Reading:
     timeout: float = 600.0
     codec: str = ""
     encoder: str = ""
+    encoded: str = ""
     vocabulary: str = ""
     reduced: Reduced | None = None
     enlarged: Enlarged | None = None

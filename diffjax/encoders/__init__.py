@@ -11,6 +11,7 @@ from diffjax.encoders.described import Described
 from diffjax.encoders.language import language
 from diffjax.encoders.pair import Pair, clip_pair
 from diffjax.encoders.pretrained import POOLED, Pretrained, bert, clip, t5
+from diffjax.encoders.stored_texts import Stored, TextEncoding, stored
 from diffjax.encoders.with_t5 import WithT5, clip_pair_t5, clip_t5
 from diffjax.encoders.words import Words
 
@@ -24,6 +25,8 @@ __all__ = [
     "Encoder",
     "Pair",
     "Pretrained",
+    "Stored",
+    "TextEncoding",
     "WithT5",
     "Words",
     "bert",
@@ -32,5 +35,6 @@ __all__ = [
     "clip_pair_t5",
     "clip_t5",
     "language",
+    "stored",
     "t5",
 ]

@@ -29,6 +29,8 @@ from diffjax.specs import Spec
 
 POOLED = f"{TEXT}_pooled"
 """The name of the condition that holds one vector for a whole text."""
+KEPT = 1 << 14
+"""Number of texts beyond which an encoder forgets those of earlier calls."""
 STATES = ("last", "before")
 EMPTY = ("missing", "encoded", "zeros")
 FAMILIES = {
@@ -66,12 +68,12 @@ class Rule(NamedTuple):
 class Pretrained:
     """The states of a published transformer for the tokens of a text; it is never trained.
 
-    Each text is encoded alone and once, and its states are kept in memory, so that they do not
-    depend on other texts.
+    Each text is encoded alone, so that its states do not depend on other texts, and they are kept
+    in memory, those of about `KEPT` texts.
 
     fingerprint: of the weights and the files of the tokenizer. rule: what becomes of the states.
     network: the transformer. tokenizer: that of its folder. states: (params, ids, mask) -> states
-    by name. kept: the conditions of all texts so far.
+    by name. kept: the conditions of recent texts.
     """
 
     fingerprint: str
@@ -110,12 +112,15 @@ class Pretrained:
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         with self.lock:  # of two threads with one new text, one encodes it
+            if len(self.kept) > KEPT:
+                self.kept.clear()
             for new in dict.fromkeys(texts):
                 if new not in self.kept:
                     self.kept[new] = self._encoded(new)
+            kept = {text: self.kept[text] for text in texts}
         values = [np.full((len(texts), *shape), np.nan, np.float32) for shape in self._shapes]
         for row, here in enumerate(texts):
-            tokens, *vectors = self.kept[here]
+            tokens, *vectors = kept[here]
             values[0][row, : len(tokens)] = tokens
             for value, vector in zip(values[1:], vectors, strict=True):
                 value[row] = vector

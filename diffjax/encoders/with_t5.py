@@ -8,11 +8,49 @@ from pathlib import Path
 
 import numpy as np
 
+from diffjax.checks import at_least, one_of
 from diffjax.encoders.base import TEXT
 from diffjax.encoders.pair import Pair, paired
-from diffjax.encoders.pretrained import POOLED, Pretrained, clip, t5
+from diffjax.encoders.pretrained import EMPTY, POOLED, Pretrained, clip, t5
 from diffjax.io.trees import fingerprint
 from diffjax.specs import Spec
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Zeros in place of the states of T5 in a pipeline without it, `length` tokens of `width`.
+
+    >>> Zeros(length=2, width=3)(["an apple"])["text"].tolist()
+    [[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]]
+    """
+
+    length: int
+    width: int
+    empty: str = "encoded"
+
+    def __post_init__(self):
+        one_of(EMPTY, empty=self.empty)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint([self.length, self.width], ())
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        return (Spec(TEXT, "tokens", self.width),)
+
+    def check(self, texts: Iterable[str]) -> None:
+        """Accept any text."""
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        tokens = np.zeros((len(texts), self.length, self.width), np.float32)
+        if self.empty == "missing":
+            tokens[[not text.strip() for text in texts]] = np.nan
+        return {TEXT: tokens}
 
 
 @dataclass(frozen=True)
@@ -25,7 +63,7 @@ class WithT5:
     """
 
     clip: Pretrained | Pair
-    t5: Pretrained
+    t5: Pretrained | Zeros
     before: bool
 
     def __post_init__(self):
@@ -55,25 +93,33 @@ class WithT5:
         if self.before:
             first = of_clip[TEXT]
             more = [(0, 0), (0, 0), (0, tokens.shape[-1] - first.shape[-1])]
-            tokens = np.concatenate([np.pad(first, more), tokens], 1)
+            wide = np.pad(first, more)
+            wide[np.isnan(first).all(-1)] = np.nan
+            tokens = np.concatenate([wide, tokens], 1)
         return {TEXT: tokens, POOLED: of_clip[POOLED]}
 
 
 def clip_pair_t5(
-    *, path: str, length: int = 256, empty: str = "missing", cut: bool = False
+    *, path: str, length: int = 256, empty: str = "missing", cut: bool = False, zeros: int = 0
 ) -> WithT5:
     """Return the three encoders of Stable Diffusion 3 and 3.5 in the folder of a pipeline.
 
     path: a pipeline with the folders `text_encoder`, `text_encoder_2` and `text_encoder_3`, and
     those of their tokenizers. length: the number of tokens of T5. empty, cut: as in `clip`; the
-    published networks have the empty text "encoded". Raises ValueError as `clip_pair` and `t5` do,
-    and for a T5 that is narrower than both towers.
+    published networks have the empty text "encoded". zeros: 0 for T5, or the width of the zeros
+    that stand in its place, so that a pipeline needs no `text_encoder_3` (arXiv:2403.03206, sec.
+    5.3); it is the width of the tokens that the network takes, 4096. Raises ValueError as
+    `clip_pair` and `t5` do, and for a width below that of both towers.
 
     >>> clip_pair_t5(path="nowhere")
     Traceback (most recent call last):
     ValueError: path=nowhere/text_encoder: no such folder
     """
-    return WithT5(paired(path, empty, cut, both=True), _t5(path, "_3", length, empty, cut), True)
+    at_least(0, zeros=zeros)
+    at_least(1, length=length)
+    towers = paired(path, empty, cut, both=True)
+    tokens = Zeros(length, zeros, empty) if zeros else _t5(path, "_3", length, empty, cut)
+    return WithT5(towers, tokens, True)
 
 
 def clip_t5(*, path: str, length: int = 512, empty: str = "missing", cut: bool = False) -> WithT5:

@@ -20,12 +20,14 @@ class Pipeline(NamedTuple):
     parts: the classes of each folder that diffjax reads. encoder: the entry of
     `encoders.ENCODERS` that its texts need, as a function of the folder and of the sides of its
     images. guidance: the default weight of its class, by which its images are guided away from the
-    empty text; None for a network that has learned the weights that its config states.
+    empty text; None for a network that has learned the weights that its config states. optional:
+    parts that a folder may be without, all of them together.
     """
 
     parts: Mapping[str, tuple[str, ...]]
     encoder: Callable[[Path, int], dict[str, Any]]
     guidance: float | None
+    optional: tuple[str, ...] = ()
 
 
 VAE = {LATENTS: ("AutoencoderKL", "AutoencoderTiny")}
@@ -62,6 +64,16 @@ def t5(length: int) -> Callable[[Path, int], dict[str, Any]]:
     return lambda path, _: {**entry, "path": f"{path}/text_encoder"}
 
 
+def sd3(path: Path, _: int) -> dict[str, Any]:
+    """Return the encoder of Stable Diffusion 3, with zeros in place of a T5 that is absent."""
+    entry = {"name": "clip_pair_t5", "path": str(path), "empty": "encoded"}
+    if part_in(settings(path / INDEX), WITHOUT[0]):
+        return entry
+    return entry | {"zeros": settings(path / "transformer/config.json")["joint_attention_dim"]}
+
+
+WITHOUT = ("text_encoder_3", "tokenizer_3")
+"""Parts of Stable Diffusion 3 that a folder may be without."""
 PIPELINES = {
     "StableDiffusionPipeline": Pipeline(
         {**UNET, **VAE, **TOWER},
@@ -82,8 +94,9 @@ PIPELINES = {
     "PixArtSigmaPipeline": Pipeline({**VAE, **T5}, t5(300), 4.5),
     "StableDiffusion3Pipeline": Pipeline(
         {**VAE, **SD3},
-        lambda path, _: {"name": "clip_pair_t5", "path": str(path), "empty": "encoded"},
+        sd3,
         7.0,
+        WITHOUT,
     ),
     "FluxPipeline": Pipeline(
         {**VAE, **FLUX},
@@ -110,9 +123,14 @@ def read(path: Path) -> Pipeline | None:
     if kind not in PIPELINES:
         raise ValueError(f"{INDEX}: _class_name={kind!r}: unknown; known: {', '.join(PIPELINES)}")
     found = PIPELINES[kind]
+    absent = [part for part in found.optional if not part_in(index, part)]
+    if absent and len(absent) < len(found.optional):
+        both = " and ".join(found.optional)
+        raise ValueError(f"{INDEX}: {absent[0]} is absent; needs {both}, or neither of them")
     for part, classes in found.parts.items():
-        value = index.get(part)
-        name = value[1] if isinstance(value, list) and len(value) == 2 else value
+        if part in absent:
+            continue
+        name = part_in(index, part)
         if name not in classes:
             known = " or ".join(classes)
             raise ValueError(f"{INDEX}: {part}={name!r}: not supported; known: {known}")
@@ -121,6 +139,16 @@ def read(path: Path) -> Pipeline | None:
     if index.get("force_zeros_for_empty_prompt") is False and kind.startswith("StableDiffusionXL"):
         raise ValueError(f"{INDEX}: force_zeros_for_empty_prompt=False: not supported; known: True")
     return found
+
+
+def part_in(index: Mapping[str, Any], part: str) -> Any:
+    """Return the class of a part in an index, None for a part that is absent.
+
+    >>> part_in({"unet": ["diffusers", "UNet2DModel"]}, "unet"), part_in({"a": [None, None]}, "a")
+    ('UNet2DModel', None)
+    """
+    value = index.get(part)
+    return value[1] if isinstance(value, list) and len(value) == 2 else value
 
 
 def joined(converted: Converted, pipeline: Pipeline, path: Path) -> Converted:

@@ -7,10 +7,10 @@
         --config.data.name=tfds:mine --config.data.data_dir=data
 
 SOURCE is a folder of images (with one folder per class, if there are classes), an .npy or .npz
-file, or tfds:NAME. Splits train and test in SOURCE are kept, unless --test is set; after --dedup or
---test no image is in both splits. Besides the data, the folder --out contains statistics.json,
-bad_files.txt, and removed.csv with removed.png, which shows pairs of a removed and a kept image,
-the least similar first. The same command resumes an interrupted preparation.
+file, webdataset:SHARDS or tfds:NAME. Splits train and test in SOURCE are kept, unless --test is
+set; after --dedup or --test no image is in both splits. Besides the data, the folder --out contains
+statistics.json, bad_files.txt, and removed.csv with removed.png, which shows pairs of a removed and
+a kept image, the least similar first. The same command resumes an interrupted preparation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ PAIRS, SIDE = 60, 128
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.prepare", __doc__)
-    flags.add_argument("source", metavar="SOURCE", help="folder, .npy, .npz, or tfds:NAME")
+    flags.add_argument(
+        "source", metavar="SOURCE", help="folder, .npy, .npz, webdataset:SHARDS, or tfds:NAME"
+    )
     flags.add_argument(
         "--out", type=cli.path, required=True, help="folder; its name becomes that of the data set"
     )
@@ -149,6 +151,7 @@ def opened(asked: Any) -> dict[str, Files]:
     # With a fixed size, no image is decoded only to learn the size.
     kinds: dict[str, tuple[dict[str, Any], Any]] = {
         "folder": ({"holdout": 0.0, "size": 1}, lambda source: source.files),
+        "webdataset": ({"holdout": 0.0, "size": 1}, lambda source: source.files),
         "array": ({"holdout": 0.0}, builder.refuse("SOURCE")(Stored)),
         "tfds": ({"size": 1}, lambda source: source.files),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shards_of_tests import packed, png
 
 from diffjax.data import SOURCES, Source
 from diffjax.data.dreambooth import ABOUT, FILE
@@ -21,6 +22,7 @@ def source(request) -> Callable[[str], Source]:
     settings = {
         "tfds": lambda: {"dataset": "tiny", "data_dir": str(of("tiny_tfds"))},
         "folder": lambda: {"path": str(of("tiny_folder")), "holdout": 0.3},
+        "webdataset": lambda: {"path": f"{of('tiny_shards')}/s-{{0..1}}.tar", "holdout": 0.3},
         "dreambooth": lambda: {
             "path": str(of("tiny_folder")),
             "prior": str(of("tiny_prior")),
@@ -39,6 +41,19 @@ def source(request) -> Callable[[str], Source]:
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")
     return functools.partial(SOURCES[request.param], **settings[request.param]())
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory) -> Path:
+    """Two tar files of 20 images of two classes each."""
+    path = tmp_path_factory.mktemp("shards")
+    x = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), np.uint8)
+    for part in range(2):
+        rows = {}
+        for i in range(20 * part, 20 * part + 20):
+            rows |= {f"{i:03d}.png": png(x[i]), f"{i:03d}.cls": str(i % 2).encode()}
+        packed(path / f"s-{part}.tar", rows)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Every encoder, and data sets whose captions it encodes."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -112,6 +113,28 @@ def test_tokens_of_clip_come_before_those_of_t5_and_are_padded(tmp_path):
     assert isinstance(three, WithT5) and not np.isnan(tokens).any()
     with pytest.raises(ValueError, match="CLIP has the width 48; needs at most that of T5, 24"):
         WithT5(three.clip, t5(path=str(folder(tmp_path / "t5", "t5"))), before=True)
+
+
+def test_zeros_stand_in_place_of_a_t5_that_is_absent(tmp_path):
+    """Stable Diffusion 3 without T5 would need its folder, or would see other tokens."""
+    path = tmp_path / "pipeline"
+    for part, name in PARTS[clip_pair_t5].items():
+        folder(path / part, name, width=48 if part.endswith("3") else 24)
+    whole, bare = (
+        clip_pair_t5(path=str(path), length=9, empty="encoded", **more)
+        for more in ({"zeros": 0}, {"zeros": 50})
+    )
+    shutil.rmtree(path / "text_encoder_3")
+    with pytest.raises(ValueError, match="text_encoder_3: no such folder"):
+        clip_pair_t5(path=str(path))
+    assert [(s.name, s.size) for s in bare.specs] == [(TEXT, 50), (POOLED, 40)]
+    ours, tokens = bare(["it", ""]), whole.clip(["it", ""])
+    length = tokens[TEXT].shape[1]
+    np.testing.assert_array_equal(ours[TEXT][:, :length, :48], tokens[TEXT])
+    assert ours[TEXT].shape == (2, length + 9, 50) and not ours[TEXT][:, length:].any()
+    np.testing.assert_array_equal(ours[POOLED], tokens[POOLED])
+    missing = clip_pair_t5(path=str(path), zeros=50)([" "])
+    assert all(np.isnan(value).all() for value in missing.values())
 
 
 def test_a_prefix_stands_before_each_text(tmp_path):

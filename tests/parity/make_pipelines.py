@@ -5,8 +5,9 @@
 
 Made with torch 2.13.0 (CPU), diffusers 0.42.1, transformers 5.24.0 and numpy 2.4.6.
 
-Small pipelines of the form of Stable Diffusion 1.5, 2.1, XL, 3 and 3.5, PixArt, and Flux.1, with
-injected noise. The file holds no weights: `drawn` of `make_dit.py` draws each tensor from its name.
+Small pipelines of the form of Stable Diffusion 1.5, 2.1, XL, 3 (also without T5) and 3.5, PixArt,
+and Flux.1, with injected noise. The file holds no weights: `drawn` of `make_dit.py` draws each
+tensor from its name.
 It holds configs, names and shapes, and for each pipeline the last latents and the images of
 PROMPTS, guided away from no negative prompt and from a stated one. Flux.1 dev has its weight of
 guidance as an input and no negative prompt; schnell is guided away from the stated one alone.
@@ -73,6 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         FLOW,
         {"shift": 3.0},
     ),
+    "sd3_clips": ("StableDiffusion3Pipeline", SD3, FLOW, {"shift": 3.0}),
     "flux_dev": (
         "FluxPipeline",
         FLUX | {"guidance_embeds": True},
@@ -85,6 +87,7 @@ SIZES = {
     "sd21": {"hidden_act": "gelu"},
     "sd3": {"projection_dim": 12},
     "sd35": {"projection_dim": 12},
+    "sd3_clips": {"projection_dim": 12},
 }
 """Settings of the text tower that differ from those of `TEXT`."""
 FOLDERS = {
@@ -139,10 +142,14 @@ def parts(name: str) -> tuple[Any, dict[str, Any]]:
     if of in ("sdxl", "sd3"):
         second = transformers.CLIPTextConfig(**SECOND)
         nets["text_encoder_2"] = transformers.CLIPTextModelWithProjection(second)
-    if t5 := {"pixart": "text_encoder", "sd3": "text_encoder_3", "flux": "text_encoder_2"}.get(of):
+    whose = {"pixart": "text_encoder", "sd3": "text_encoder_3", "flux": "text_encoder_2"}
+    absent = ("text_encoder_3", "tokenizer_3") if name == "sd3_clips" else ()
+    if t5 := None if absent else whose.get(of):
         wide = T5 | ({"d_model": 48} if of == "sd3" else {})
         nets[t5] = transformers.T5EncoderModel(transformers.T5Config(**wide))
-    tokenizers = FOLDERS.get(of, {"tokenizer": "clip"})
+    tokenizers = {
+        k: v for k, v in FOLDERS.get(of, {"tokenizer": "clip"}).items() if k not in absent
+    }
     fixed = ("pos_embed.pos_embed",) if of == "pixart" else ()
     shapes = {
         part: json.loads(redraw(net.eval(), prefix=f"{part}.", fixed=fixed))
@@ -163,13 +170,14 @@ def parts(name: str) -> tuple[Any, dict[str, Any]]:
     for tokenizer in made.values():
         tokenizer.model_max_length = TEXT["max_position_embeddings"]
     planned = getattr(diffusers, scheduler)(**settings)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = dict.fromkeys(absent)
     if kind == "StableDiffusionPipeline":
         more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = getattr(diffusers, kind)(**nets, **made, scheduler=planned, **more)
     pipeline.set_progress_bar_config(disable=True)
     index = {"_class_name": kind, "scheduler": ["diffusers", scheduler]}
     index |= {part: ["", type(net).__name__] for part, net in nets.items()}
+    index |= {part: [None, None] for part in absent}
     index |= {part: ["transformers", type(tokenizer).__name__] for part, tokenizer in made.items()}
     about = {"index": index, "shapes": shapes, "configs": configs, "tokenizers": tokenizers}
     return pipeline, about | {"scheduler": {"_class_name": scheduler, **settings}}

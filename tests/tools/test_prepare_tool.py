@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from shards_of_tests import packed, png
 
 from diffjax import cli
 from diffjax.data import folder, load, prepare, tfds
@@ -54,6 +55,20 @@ def same_items(a, b, labels=True):
 
 def bytes_of(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_shards_come_back_with_their_captions(made, tmp_path):
+    """Captions would be lost, or stand at other images."""
+    x = pictures(8)
+    rows = {f"{i}.png": png(image) for i, image in enumerate(x)}
+    rows |= {f"{i}.txt": f"image {i}".encode() for i in range(8)}
+    packed(tmp_path / "s.tar", rows)
+    assert made(f"webdataset:{tmp_path / 's.tar'}", "--test=0.25")[0] == 0
+    both, _ = read(tmp_path / "mine")
+    for items in both.values():
+        for i, (text,) in enumerate(items.captions(np.arange(len(items)))):
+            np.testing.assert_array_equal(items.x[i], x[int(text.removeprefix("image "))])
+    assert sorted(map(len, both.values())) == [2, 6]
 
 
 def test_a_folder_with_classes_comes_back_whole(made, tmp_path, tiny_folder):
