@@ -13,9 +13,11 @@ from make_pipelines import (
     NEGATIVE,
     PROMPTS,
     SIDE,
+    SIZED,
     STEPS,
     TOKENIZERS,
     WEIGHT,
+    WIDE,
     family,
     noise,
 )
@@ -93,6 +95,29 @@ def test_prompts_become_the_images_of_diffusers(case, negative):
     close(z, last(STORED[f"{place}/latents"]))
     image = np.asarray(trained.codec.decode(jnp.asarray(z, jnp.float32)))
     close(np.clip(image / 2 + 0.5, 0, 1), STORED[f"{place}/image"])
+
+
+def test_another_size_is_that_of_diffusers(case):
+    """Positions, attention, or the sizes that SDXL reads would be those of training."""
+    name, trained = case
+    if name not in SIZED:
+        return
+    size = (2 * WIDE[0], 2 * WIDE[1])
+    job = trained.job(prompt=PROMPTS, steps=STEPS, guidance=WEIGHT, size=size)
+    assert job.form.shape == (*WIDE, last(noise(name)).shape[-1])
+    denoise = GuidedDenoiser(quick(job.denoise), job.plan.guidance, WEIGHT)
+    cond = {k: jnp.asarray(v) for k, v in job.cond.items()}
+    z = sampled(denoise, job.plan.table, last(noise(name, WIDE)), cond)
+    close(z, last(STORED[f"{name}/sized/latents"]))
+    assert job.decoding.stored.shape == (*size, 3)
+
+
+def test_the_times_of_flux_belong_to_a_size(case):
+    """Images of another size would be drawn at the times of this one."""
+    name, trained = case
+    if name == "flux_dev":
+        with pytest.raises(ConfigError, match=r"--size=32x16: the times of this network depend"):
+            trained.job(prompt=PROMPTS, size=(32, 16))
 
 
 def changed(folder, **fields):
