@@ -7,6 +7,7 @@
     python -m diffjax.sample --workdir=runs/digits --from=three.png --strength=0.6
     python -m diffjax.sample --workdir=runs/emoji --prompt="red apple, noto style" \\
         --prompt="hedgehog, fluent style" --negative="face" --guidance=3
+    python -m diffjax.sample --workdir=runs/emoji --prompt="cat, noto style" --size=32x48
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
     python -m diffjax.sample --workdir=runs/digits_base --then=runs/digits_enlarged,tau=0.1
     python -m diffjax.sample --workdir=runs/digits_enlarged --low=small.png --tau=0,0.2
@@ -79,6 +80,14 @@ def share(text: str) -> float:
     return value
 
 
+def sides(text: str) -> tuple[int, int]:
+    """Parse `HxW`, or the side of a square."""
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isdigit() and 0 < int(part) < 2**16 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text}: needs HxW, such as 768x1024, or one side")
+    return int(parts[0]), int(parts[-1])
+
+
 def flags() -> argparse.ArgumentParser:
     """Return the parser of the command's flags."""
     flags = cli.parser("sample", __doc__)
@@ -125,6 +134,13 @@ def flags() -> argparse.ArgumentParser:
         metavar="ERROR",
         help="choose sampler and steps for this root-mean-square error in the range of the network "
         "(images: [-1, 1]), as `tools.steps` has measured it for this run",
+    )
+    flags.add_argument(
+        "--size",
+        type=sides,
+        metavar="HxW",
+        help="height and width of the images, or one side, for networks that are defined for any "
+        "size (default: that of training)",
     )
     cli.prompt_flags(flags)
     condition_flags(flags)
@@ -320,6 +336,7 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
         low=low,
         tau=asked.tau,
         watermark=asked.watermark,
+        size=asked.size,
     )
     job.check(asked.num)
     if asked.quality is not None:

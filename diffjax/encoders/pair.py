@@ -63,20 +63,26 @@ class Pair:
         }
 
 
-def clip_pair(*, path: str, size: int, empty: str = "missing", cut: bool = False) -> Pair:
+def clip_pair(
+    *, path: str, size: int | tuple[int, ...], empty: str = "missing", cut: bool = False
+) -> Pair:
     """Return both towers of Stable Diffusion XL, with the states before their last blocks.
 
     path: a pipeline with the folders `text_encoder` and `text_encoder_2`, and `tokenizer` and
-    `tokenizer_2` beside them. size: the sides of the images in pixels, which the network receives
-    as those of images that are not cropped. empty, cut: as in `clip`; the published network has the
-    empty text "zeros". Raises ValueError as `clip` does, and for towers of different lengths.
+    `tokenizer_2` beside them. size: the side of the images in pixels, or (height, width), which the
+    network receives as those of images that are not cropped. empty, cut: as in `clip`; the
+    published network has the empty text "zeros". Raises ValueError as `clip` does, and for towers
+    of different lengths.
 
     >>> clip_pair(path="nowhere", size=1024)
     Traceback (most recent call last):
     ValueError: path=nowhere/text_encoder: no such folder
     """
-    at_least(1, size=size)
-    numbers = (float(size), float(size), 0.0, 0.0, float(size), float(size))
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2:
+        raise ValueError(f"size={size}: needs one side, or height and width")
+    at_least(1, height=sides[0], width=sides[1])
+    numbers = (*map(float, sides), 0.0, 0.0, *map(float, sides))
     return paired(path, empty, cut, False, numbers)
 
 

@@ -57,7 +57,8 @@ class DiT(nn.Module):
     of blocks. patch: side of the squares that become tokens, or length of the pieces of a sequence.
     patch_time: frames per token of a video. positions: `sincos`, sines and cosines that are added,
     `rotary`, or `learned`, a table whose middle is added and which starts as `sincos`. stretch: the
-    distance of two patches in the positions `sincos` is 1 / stretch. side: the number of patches
+    distance of two patches in the positions `sincos` is 1 / stretch. cover: the grid whose range
+    these positions cover, where it is not that of the items. side: the number of patches
     along each axis of the table. axes: features of a head for each axis of `rotary`, see
     `rotations`. dual: the number of first blocks with a second self-attention. single: the number
     of last blocks that are `ParallelBlock`, on one stream of patches and tokens. long_skips: join
@@ -77,6 +78,7 @@ class DiT(nn.Module):
     patch_time: int = 1
     positions: str = "sincos"
     stretch: float = 1.0
+    cover: tuple[int, ...] = ()
     side: int = 0
     axes: tuple[int, ...] = ()
     dual: int = 0
@@ -135,7 +137,7 @@ class DiT(nn.Module):
         """Return the positions that are added to the patches."""
         width = self.settings.width
         if self.positions == "sincos":
-            return sincos(grid, width, self.stretch)
+            return sincos(grid, width, self.stretch, self.cover)
         sides = (self.side,) * len(grid)
         begin = lambda _: sincos(sides, width, self.stretch).reshape(*sides, width)
         return centre(self.param("positions", begin), grid)
@@ -269,7 +271,7 @@ class DiT(nn.Module):
 def _fits(module: DiT) -> None:
     """Raise ValueError for settings that do not fit each other."""
     one_of(POSITIONS, positions=module.positions)
-    positive(stretch=module.stretch)
+    positive(stretch=module.stretch, **{f"cover[{i}]": n for i, n in enumerate(module.cover)})
     one_of(POLICIES, remat=module.remat)
     at_least(2 if module.long_skips else 1, depth=module.depth)
     further = {name: getattr(module, name) for name in ("dual", "single")}
@@ -307,6 +309,7 @@ def dit(
     conditions: tuple[Condition, ...] = (),
     positions: str = "sincos",
     stretch: float = 1.0,
+    cover: tuple[int, ...] = (),
     side: int = 0,
     axes: tuple[int, ...] = (),
     dual: int = 0,
@@ -327,16 +330,16 @@ def dit(
     patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
     second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
     mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos or learned, added, or rotary. stretch: a divisor of the positions sincos.
-    side: patches along each axis of the table of the learned positions, whose middle is added.
-    axes: features of a head for each axis of rotary. dual: first blocks with a second
-    self-attention. single: last blocks with patches and tokens in one stream, and attention and MLP
-    side by side (Flux.1). modulation: own layers of all blocks, or one that is shared by them.
-    norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
-    (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
-    (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`. learn_variance: return
-    a second output like the first, for the variance of a step. dtype: the type of the compute,
-    float32 or bfloat16; parameters, input and output are float32.
+    positions: sincos or learned, added, or rotary. stretch, cover: of the positions sincos, a
+    divisor, and the grid whose range they cover, () for that of the items. side: patches along each
+    axis of the table of the learned positions, whose middle is added. axes: features of a head for
+    each axis of rotary. dual: first blocks with a second self-attention. single: last blocks with
+    patches and tokens in one stream, and attention and MLP side by side (Flux.1). modulation: own
+    layers of all blocks, or one that is shared by them. norm: layer or rms. qk_norm: RMS norm of
+    queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first
+    half to those of the second (arXiv:2209.12152). remat: what the backward pass recomputes, see
+    `DiT`. learn_variance: return a second output like the first, for the variance of a step. dtype:
+    the type of the compute, float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -349,10 +352,9 @@ def dit(
     width, depth, heads = (b if a is None else a for a, b in zip(asked, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
     settings = BlockSettings(width, heads, norm, qk_norm, mlp, modulation)
-    known = settled(conditions, "dit", MECHANISMS)
     module = DiT(
-        *(settings, depth, patch, patch_time, positions, stretch, side, tuple(axes)),
-        *(dual, single, long_skips, known, remat, learn_variance),
+        *(settings, depth, patch, patch_time, positions, stretch, tuple(cover), side, tuple(axes)),
+        *(dual, single, long_skips, settled(conditions, "dit", MECHANISMS), remat, learn_variance),
     )
     _fits(module)
     network = linen(module, dtype)

@@ -45,13 +45,20 @@ def spread(tables: list[Array]) -> Float[Array, "l _"]:
     return joined.reshape(math.prod(grid), joined.shape[-1])
 
 
-def sincos(grid: tuple[int, ...], width: int, stretch: float = 1.0) -> Float[Array, "l w"]:
+def sincos(
+    grid: tuple[int, ...], width: int, stretch: float = 1.0, cover: tuple[int, ...] = ()
+) -> Float[Array, "l w"]:
     """Return sines and cosines of the index / stretch along each axis, (L, width).
 
-    On images they are those of arXiv:2212.09748.
+    On images they are those of arXiv:2212.09748. cover: another grid, whose range the positions
+    cover, as those of PixArt do (arXiv:2403.04692); () for that of the grid itself.
+
+    >>> float(sincos((4,), 2, cover=(2,))[2, 0]) == float(sincos((2,), 2)[1, 0])
+    True
     """
     parts = shares(width, len(grid))[::-1]
-    tables = [a / stretch for a in angles(grid, parts)]
+    steps = [n / m for m, n in zip(grid, cover or grid, strict=True)]
+    tables = [a * s / stretch for a, s in zip(angles(grid, parts), steps, strict=True)]
     return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in tables])
 
 

@@ -28,6 +28,7 @@ from diffjax.runs.lows import conditioned, larger
 from diffjax.runs.marking import marked
 from diffjax.runs.published import check_published, completed, form_of, known_family, opened
 from diffjax.runs.requests import encoded, in_turn, without_text
+from diffjax.runs.sizes import sized
 from diffjax.runs.starts import starting
 from diffjax.samplers.plan import Sampling
 from diffjax.samplers.run import Preview
@@ -109,6 +110,7 @@ class Trained:
         low: Any = None,
         tau: float | Sequence[float] | None = None,
         watermark: Any = None,
+        size: int | Sequence[int] | None = None,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -122,12 +124,13 @@ class Trained:
         their path, from which samples start in turn (arXiv:2108.01073). strength: the share of the
         steps from there, in (0, 1], by default 0.6. latents: neither decode latents nor encode
         `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, and their noise levels.
-        watermark: see `runs.marking`. sampling: other fields of config.sampling. Raises ConfigError
-        for a bad request.
+        watermark: see `runs.marking`. size: see `runs.sizes`. sampling: other fields of
+        config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
-        e = (trained := self._sampled_by(sampling)).experiment
-        decoding = self._decoding(latents, tile)
+        items = {"from": start, "low": low, "control": control}
+        e = (trained := sized(self._sampled_by(sampling), size, **items)).experiment
+        decoding = trained._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
         cond = mapped(e, cond or {}, control)
         small, conds = conditioned(e, low, tau, label, cond, turns)

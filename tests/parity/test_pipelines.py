@@ -95,6 +95,28 @@ def test_prompts_become_the_images_of_diffusers(case, negative):
     close(np.clip(image / 2 + 0.5, 0, 1), STORED[f"{place}/image"])
 
 
+def test_another_size_is_that_of_latents_and_conditions(case):
+    """SDXL would read the size of training, or the codec refuse what the network drew."""
+    name, trained = case
+    if name.startswith("flux"):
+        return
+    job = trained.job(prompt=PROMPTS, steps=STEPS, size=(2 * SIDE, 3 * SIDE))
+    channels = last(noise(name)).shape[-1]
+    assert job.form.shape == (SIDE, 3 * SIDE // 2, channels)
+    assert job.decoding.stored.shape == (2 * SIDE, 3 * SIDE, 3)
+    if name == "sdxl":
+        sides = [2 * SIDE, 3 * SIDE]
+        assert job.cond["text_pooled"][0, -6:].tolist() == [*sides, 0, 0, *sides]
+
+
+def test_the_times_of_flux_belong_to_a_size(case):
+    """Images of another size would be drawn at the times of this one."""
+    name, trained = case
+    if name == "flux_dev":
+        with pytest.raises(ConfigError, match=r"--size=32x16: the times of this network depend"):
+            trained.job(prompt=PROMPTS, size=(32, 16))
+
+
 def changed(folder, **fields):
     """Change fields of the index of a pipeline."""
     index = folder / "model_index.json"
