@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Float, Key
@@ -110,7 +110,7 @@ class Discrete(Objective):
         rates = 0.0 if context.evaluating else self.condition_dropout
         cond = drop(batch.get("cond", {}), key_drop, rates)
         label = model.parameterization.c_noise(model.sde, t)
-        logits = model.network.apply(
+        logits: Any = model.network.apply(
             *(params["network"], x.astype(batch["x"].dtype), label),
             {**cond, **batch.get("kept", {})},
             key=None if context.evaluating else key_network,
