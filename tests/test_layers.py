@@ -13,7 +13,7 @@ LAYERS = (
     ("arrays", "checks", "config", "files", "progress"),
     ("devices", "io", "resampling", "schedules", "solvers", "spaces", "specs", "watermark", "zoo"),
     ("data", "nets", "sde"),
-    ("draws", "grids", "parameterization", "prediction", "published"),
+    ("discrete", "draws", "grids", "parameterization", "prediction", "published"),
     ("codecs", "denoiser", "encoders", "features", "guidance"),
     ("analytic", "filters", "likelihood", "samplers", "weights"),
     ("generation", "inverse", "objectives", "plot"),

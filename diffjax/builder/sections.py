@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from diffjax.builder.construct import fields, lookup
 from diffjax.builder.sampling import abilities, plan
+from diffjax.builder.tokens import plan_tokens
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError
 from diffjax.data.form import Form
@@ -126,7 +127,7 @@ def suited(model: Model, loss: Objective, config: Config) -> Model:
     """
     if isinstance(model.network, Autoencoder) != loss.denoises:
         if loss.denoises:
-            return model
+            return loss.adapted(model)
         return replace(model, parameterization=NoTarget(reason=no_samples(config)))
     name, known = config["network"]["name"], ", ".join(AUTOENCODERS)
     asked = f"config.loss.name={config['loss'].get('name', OBJECTIVE)!r}"
@@ -142,7 +143,10 @@ def planner(config: Config, form: Form, loss: Objective) -> Callable[..., Any]:
     """
     if not loss.denoises:
         return lambda *_, **__: refused(config)
-    whole = functools.partial(plan, config["sampling"], form=form, **abilities(config["network"]))
+    planning = functools.partial(plan_tokens, loss.process) if loss.process else plan
+    whole = functools.partial(
+        planning, config["sampling"], form=form, **abilities(config["network"])
+    )
     known = functools.lru_cache(PLANS)(whole)
 
     def planned(sde: SDE, *, negative: Any = None, empty: Any = None, **more: Any) -> Sampling:

@@ -10,6 +10,7 @@ from diffjax.objectives.guidance_distillation import GuidanceDistillation
 from diffjax.objectives.matching import DIVERGENCES, DistributionMatching
 from diffjax.objectives.pairings import PAIRINGS
 from diffjax.objectives.pairs import PAIRS
+from diffjax.objectives.tokens import Discrete
 from diffjax.objectives.velocities import VELOCITIES
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Batch",
     "Context",
     "Denoising",
+    "Discrete",
     "DistributionMatching",
     "FlowMap",
     "FlowMapDistillation",
@@ -36,5 +38,5 @@ __all__ = [
 ]
 OBJECTIVES = catalogue(
     *(Denoising, FlowMap, FlowMapDistillation, DistributionMatching, GuidanceDistillation),
-    Autoencoding,
+    *(Discrete, Autoencoding),
 )

@@ -17,6 +17,7 @@ from diffjax import checks
 from diffjax.arrays import Params
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
+from diffjax.discrete import Process
 from diffjax.sde import SDE
 
 Batch = Mapping[str, Any]
@@ -150,6 +151,15 @@ class Objective(abc.ABC):
     companions: ClassVar[tuple[str, ...]] = ()
     """Names of networks like that of the model, such as a critic, which are trained beside it.
     `params[name]` begins as a copy of `params["network"]`; no average and no export contains it."""
+
+    @property
+    def process(self) -> Process | None:
+        """The process of tokens that the network is trained for; None for the Gaussian one."""
+        return None
+
+    def adapted(self, model: Model) -> Model:
+        """Return the model with the network in the form that the objective trains."""
+        return model
 
     def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
         """Raise ValueError, naming the setting, where model or task do not suit the objective."""
