@@ -2,7 +2,7 @@
 
 python -m diffjax.train --config=configs/digits_masked.py --workdir=runs/digits_masked
 
-Held-out digits, given their labels: 1.98 bits per dimension after 500 of the 1,500 steps, where
+Held-out digits, given their labels: 1.86 bits per dimension after 1,000 of the 1,500 steps, where
 independent pixels need 2.43.
 """
 
