@@ -115,7 +115,7 @@ def sampler(job: Job) -> Program:
     the program. Where the plan is guided, each sample has its weight of guidance as an input.
     """
     if not isinstance(job.plan, Plan):
-        raise ValueError("sampler.name='adaptive': cannot be exported; allowed: the other samplers")
+        raise ValueError(f"{job.plan.tableless}; an export needs the rows of a table")
     if job.start is not None:
         raise ValueError("samples that start from items cannot be exported")
     denoise, plan, cond = _denoiser(job), job.plan, _conditions(job)

@@ -282,11 +282,11 @@ class Job:
     def path(self, num: int) -> Trajectory:
         """Return the trajectory of samples 0, ..., num - 1.
 
-        Raises ValueError for adaptive steps, which differ between samples.
+        Raises ValueError for a sampler without a table.
         """
         checks.whole(1, num=num)
         if not isinstance(plan := self.plan, Plan):
-            raise ValueError("adaptive steps differ between samples; use another sampler")
+            raise ValueError(f"{plan.tableless}; a trajectory needs the rows of a table")
         cond = {name: jnp.asarray(value) for name, value in self.conditions(num).items()}
         seed, index, weight, x0 = self.requests(num).values()
         of_seeds = streams if np.ndim(seed) else stream

@@ -280,7 +280,7 @@ class Generation:
             program = _program(structure, self._shape, self._everywhere)
             return program.lower(*self._arguments(0)).compile()
         if not isinstance(self._plan, Plan):
-            raise ValueError("adaptive steps differ between samples, which have no common previews")
+            raise ValueError(f"{self._plan.tableless}; previews need the rows of a table")
         parts(len(self._plan.table), self._every)
         program = _part_program(structure, self._shape, self._everywhere)
         return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()

@@ -124,11 +124,11 @@ Notify = Callable[[Ticket, Event | None], None]
 
 
 def planned(job: Job) -> Plan:
-    """Return the plan of a job. Raises ValueError for adaptive steps and for watermarks."""
+    """Return the plan of a job. Raises ValueError for one without a table, and for watermarks."""
     if job.watermark:
         raise ValueError("an engine does not mark samples; allowed: jobs without a watermark")
     if not isinstance(job.plan, Plan):
-        raise ValueError("adaptive steps have no rows; allowed: the other samplers")
+        raise ValueError(f"{job.plan.tableless}; an engine needs the rows of a table")
     return job.plan
 
 

@@ -99,8 +99,8 @@ def within(denoise: Denoiser, plan: Sampling) -> Denoiser:
     if not isinstance(plan, Plan):
         if late := [c.condition for c in network.controls if (c.start, c.end) != (0, 1)]:
             raise ConfigError(
-                f"config.adapter: {late[0]}: start and end are shares of the rows, and the sampler "
-                f"adaptive has none; allowed: 0 and 1, or the other samplers"
+                f"config.adapter: {late[0]}: start and end are shares of the rows of a table; "
+                f"{plan.tableless}; allowed: 0 and 1, or another sampler"
             )
         return denoise
     t = jnp.asarray(plan.table.t)

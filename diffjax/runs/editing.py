@@ -195,7 +195,7 @@ def editing(
     leads, learned = abilities["leads"], abilities["learned"]
     plan = builder.plan(spec, trained.sde, form, leads=leads, learned=learned, strength=strength)
     if not isinstance(plan, Plan):
-        raise ConfigError("--sampler=adaptive: has no table; allowed: the other samplers")
+        raise ConfigError(f"--sampler: {plan.tableless}; needs the rows of a table")
     times = builder.construct_grid(spec["grid"], "config.sampling.grid")(trained.sde, spec["steps"])
     rows = [taken(rows, 1) for rows in conditions(e, label, len(x0), "--source")]
     cond = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

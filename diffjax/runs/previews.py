@@ -28,10 +28,9 @@ class Previews:
 
     def __init__(self, job: Job, num: int, path: Path, every: int | None = None):
         rows = job.plan.rows
-        if rows is None:
+        if rows is None or job.plan.tableless:
             raise ConfigError(
-                f"--previews={path}: adaptive steps differ between samples, which have no common "
-                f"previews; allowed: the other samplers"
+                f"--previews={path}: {job.plan.tableless}; previews need the rows of a table"
             )
         if every and every > rows:
             raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")

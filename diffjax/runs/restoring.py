@@ -219,7 +219,7 @@ def restoration(
     leads = abilities["leads"] or entry.sampler == "flow_map"
     plan = builder.plan(spec, trained.sde, form, leads=leads, learned=abilities["learned"])
     if not isinstance(plan, Plan):
-        raise ConfigError("--sampler=adaptive: has no table; allowed: the other samplers")
+        raise ConfigError(f"--sampler: {plan.tableless}; needs the rows of a table")
     ready = Restoration(
         denoise=trained.denoise,
         plan=plan,

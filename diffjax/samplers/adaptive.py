@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import jax
@@ -54,6 +54,8 @@ class Adaptive(Sampling):
     the ODE, solved by `solver`; positive for the SDE, solved by ShARK (arXiv:2210.17543). most: the
     largest number of steps per sample, rejected ones included. origin: the process planned for.
     """
+
+    tableless: ClassVar[str] = "adaptive steps differ between samples"
 
     begin: Any
     stop: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from diffjax.sde import SDE
 
 
 class Sampling(abc.ABC):
-    """A plan of sampling: `Plan`, a table with its guidance, or `Adaptive`, steps set by an error.
+    """A plan of sampling: `Plan`, a table with its guidance; `Adaptive`, steps set by an error; or
+    `Tokens`, of discrete diffusion.
 
     It is a pytree and therefore a traced argument: other numbers of the same shapes do not cause
     recompilation. It holds the process and the guidance, not the network, which `run` receives. To
@@ -34,6 +35,9 @@ class Sampling(abc.ABC):
     @abc.abstractmethod
     def rows(self) -> int | None:
         """The number of rows of the table; None for adaptive steps."""
+
+    tableless: ClassVar[str] = ""
+    """Why the plan has no table, in a few words; "" for a plan that has one."""
 
     @property
     @abc.abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,8 @@ class Tokens(Sampling):
 
     Samples are values (B, ...) in [-1, 1] as the data are.
     """
+
+    tableless: ClassVar[str] = "tokens are drawn, not combined linearly"
 
     times: Any
     lost: Any

@@ -132,9 +132,7 @@ def prepare(asked: argparse.Namespace) -> tuple[Any, Any, Any]:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
         planned = builder.plan(spec, denoise.sde, experiment.form, place="sampling", **abilities)
         if not isinstance(planned, Plan):
-            raise ConfigError(
-                "--sampler=adaptive: chooses its own steps; allowed: the other samplers"
-            )
+            raise ConfigError(f"--sampler: {planned.tableless}; needs the rows of a table")
         return planned
 
     def generation(steps: int) -> Generation:

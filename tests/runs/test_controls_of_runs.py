@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused(base, run, tmp_path):
         diffjax.load(run, adapters=run)
     with pytest.raises(ConfigError, match="--control: the network takes no map of images"):
         diffjax.load(base).job(control=np.zeros((1, 8, 8, 1), np.uint8))
-    with pytest.raises(ConfigError, match="the sampler adaptive has none"):
+    with pytest.raises(ConfigError, match="shares of the rows of a table; adaptive steps differ"):
         diffjax.load(base, adapters={run: (1.0, 0.5, 1.0)}).job(sampler="adaptive")
 
 

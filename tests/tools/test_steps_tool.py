@@ -70,7 +70,7 @@ def test_a_limit_of_steps_that_is_too_low_is_reported(tool):
 def test_what_has_no_steps_is_refused(tool):
     """Doubled steps would mean nothing to a sampler that chooses its own."""
     error, out = tool("--sampler=adaptive")
-    assert error == "--sampler=adaptive: chooses its own steps; allowed: the other samplers"
+    assert error == "--sampler: adaptive steps differ between samples; needs the rows of a table"
     assert out == ""
     for bad in ("0", "-1"):
         error, _ = tool("--sampler=ddim", f"--error={bad}")
