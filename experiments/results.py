@@ -100,6 +100,14 @@ STUDIES = {
         6,
         after="digits",
     ),
+    "generative": Study(
+        (
+            "-m experiments.generative.study --out={out} --runs={out}/runs --short "
+            "--data gaussians --families GAN diffusion",
+            "-m experiments.generative.extra --out={out} --steps=20 --seeds=1",
+        ),
+        2,
+    ),
     "adapters": Study(
         (
             "-m experiments.adapters.study --runs={out}/runs --out={out} --steps=20 "

@@ -39,10 +39,10 @@ def histogram_kl(counts: np.ndarray, share: np.ndarray) -> float:
 
 
 class Gaussians:
-    """A 5 x 5 grid of equal Gaussians in the plane, of about unit deviation, new draws each step."""
+    """A 5 x 5 grid of equal Gaussians in the plane, of about unit deviation, drawn anew."""
 
     task = Task("gaussians", 2, 0, parameters=17_000, depth=2, latent=4, batch=256)
-    budgets = (5e10, 5e11)
+    budgets = (5e10, 2e11)
     num = 4096
     criterion = "w2"
 
@@ -93,7 +93,7 @@ class Digits:
     """The 1,500 training digits as 64 values of 17 levels; samples are rounded to these levels."""
 
     task = Task("digits", 64, 17, parameters=170_000, depth=3, latent=32, batch=128)
-    budgets = (5e10, 5e11)
+    budgets = (5e10, 2e11)
     num = 1000
     criterion = "frechet"
 

@@ -19,6 +19,7 @@ from diffjax.nets import NETWORKS
 from diffjax.nets.conditions import To
 from diffjax.objectives import MAP_RULES, PAIRS, VELOCITIES, Context, Denoising, FlowMap
 from diffjax.parameterization import V, Velocity, t
+from diffjax.samplers.run import scan
 from diffjax.schedules import Cosine, Logit
 from diffjax.sde import VP, Flow
 from experiments.generative.trunk import RATES, Task, Trial, adam, descend
@@ -62,7 +63,7 @@ class Diffusion:
         sde, denoise = self.model.sde, Denoiser(self.model, params)
         plan = samplers.SAMPLERS[self.sampler](sde, grids.GRIDS["uniform"](sde, steps))
         x, keys = samplers.initial(sde, keys_at(key, jnp.arange(num)), (self.task.size,))
-        return samplers.scan(denoise, plan, x, keys).x
+        return scan(denoise, plan, x, keys).x
 
     def nll(self, params: Any, x: jax.Array, key: Any) -> jax.Array:
         """Return the variational bound for levels, and the density by the ODE for real numbers."""

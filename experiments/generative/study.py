@@ -157,7 +157,8 @@ class Study:
         budgets = [b / 20 for b in self.data.budgets[:1]] if short else [*self.data.budgets]
         stored = json.loads(self.path.read_text()) if self.path.exists() else {}
         fresh = {"budgets": budgets, "families": {}}
-        self.report = stored if stored.get("budgets") == budgets else fresh
+        same = stored.get("budgets", [])[:1] == budgets[:1]  # trials are made at the smallest
+        self.report = stored | {"budgets": budgets} if same else fresh
 
     def write(self) -> None:
         write_text(self.path, json.dumps(self.report | provenance(), indent=1) + "\n")
@@ -333,10 +334,10 @@ def _costs(at: Mapping[str, Any]) -> str:
 
 def _trials(at: Mapping[str, Any], criterion: str) -> str:
     show = lambda made: f"{made['rate']:g}" + (f", {made['knob']:g}" if made["knob"] else "")
-    lines = [
-        [label, *(f"{show(m)}: {number(score(m, criterion))}" for m in row["trials"])]
-        for label, row in at["families"].items()
-    ]
+    lines = []
+    for label, row in at["families"].items():
+        told = [f"{show(m)}: {number(score(m, criterion))}" for m in row["trials"]]
+        lines.append([label, *told, *[""] * (4 - len(told))])
     return table(["family", *(f"trial {i}" for i in range(1, 5))], lines)
 
 
