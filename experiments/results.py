@@ -100,6 +100,7 @@ STUDIES = {
         6,
         after="digits",
     ),
+    "generative": Study(("-m experiments.generative.extra --out={out} --steps=20 --seeds=1",), 0.9),
     "adapters": Study(
         (
             "-m experiments.adapters.study --runs={out}/runs --out={out} --steps=20 "

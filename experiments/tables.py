@@ -21,6 +21,8 @@ from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
 from experiments.few_step.cifar import CIFAR
 from experiments.few_step.digits import DIGITS
+from experiments.generative import claims, extra
+from experiments.generative import study as generative
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
 from experiments.latent import study as latent
@@ -183,6 +185,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,
+    "generative": lambda folder: {**generative.tables(folder), **extra.tables(folder)},
     "latent": latent.tables,
     "quantization": quantization.tables,
     "watermark": watermark.tables,
@@ -192,7 +195,8 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
 
 def documents() -> list[Path]:
     """Every document that has tables."""
-    found = [*sorted(HERE.glob("*/README.md")), HERE.parent / "docs" / "results.md"]
+    docs = HERE.parent / "docs"
+    found = [*sorted(HERE.glob("*/README.md")), docs / "claims.md", docs / "results.md"]
     return [path for path in found if "<!-- table: " in path.read_text()]
 
 
@@ -201,4 +205,4 @@ def committed() -> Tables:
     made: Tables = {}
     for name, tables in STUDIES.items():
         made |= tables(HERE / name)
-    return made
+    return made | claims.tables(HERE)

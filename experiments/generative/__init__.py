@@ -1,0 +1,1 @@
+"""Families of generative models at equal training FLOPs, on one trunk."""
