@@ -19,10 +19,11 @@ from diffjax.sde import SDE
 class Sampling(abc.ABC):
     """A plan of sampling: a table, adaptive steps, or draws of tokens.
 
-    These are `Plan`, with its guidance, `Adaptive`, and `Tokens`. It is a pytree and therefore a traced argument: other numbers of the same shapes do not cause
-    recompilation. It holds the process and the guidance, not the network, which `run` receives. To
-    use it, draw `initial` states at t = `start`, `run`, `check` the result, and read the NFE from
-    `spent`, as `generation.Generation` does batch by batch.
+    These are `Plan`, with its guidance, `Adaptive`, and `Tokens`. A plan is a pytree and therefore
+    a traced argument: other numbers of the same shapes do not cause recompilation. It holds the
+    process and the guidance, not the network, which `run` receives. To use it, draw `initial`
+    states at t = `start`, `run`, `check` the result, and read the NFE from `spent`, as
+    `generation.Generation` does batch by batch.
     """
 
     @property
