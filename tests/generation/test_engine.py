@@ -198,7 +198,7 @@ def test_requests_that_cannot_be_computed_are_refused_by_name(trained, engine):
         trained.experiment.denoiser(trained.experiment.parameters()), trained.experiment
     )
     cases = [
-        (trained.job(sampler="adaptive"), "adaptive steps differ between samples; an engine needs the rows"),
+        (trained.job(sampler="adaptive"), "adaptive steps differ between samples; an engine"),
         (other.job(guidance=2.0), "another network"),
         (trained.job(guidance={"weight": 2.0, "rule": "apg"}), "the request has the guidance"),
         (trained.job(noise="brownian", sampler="ancestral", guidance=2.0), "Brownian path"),

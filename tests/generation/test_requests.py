@@ -204,7 +204,7 @@ def test_as_many_samples_as_are_listed():
         ({"seed": SEEDS / 2}, "needs one integer"),
         ({"how": plan(Conditional())}, "uses no weight"),
         ({"preview": print, "every": 0}, "every=0"),
-        ({"how": adaptive(SDE, 1.0, Guided()), "preview": print}, "previews need the rows of a table"),
+        ({"how": adaptive(SDE, 1.0, Guided()), "preview": print}, "previews need the rows"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

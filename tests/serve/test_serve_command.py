@@ -202,7 +202,7 @@ def test_what_cannot_be_served_is_one_line(export, tmp_path):
     used.close()
     line = [sys.executable, "-m", "diffjax.serve", f"--workdir={tmp_path / 'adaptive'}", "--port=0"]
     told = subprocess.run(line, capture_output=True, text=True, timeout=300)
-    assert told.returncode == 2 and "adaptive steps differ between samples" in told.stderr.splitlines()[-1]
+    assert told.returncode == 2 and "adaptive steps differ" in told.stderr.splitlines()[-1]
 
 
 def test_signals_end_a_server_that_compiles_or_is_busy(export, started):
