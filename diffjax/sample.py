@@ -135,13 +135,6 @@ def flags() -> argparse.ArgumentParser:
         help="choose sampler and steps for this root-mean-square error in the range of the network "
         "(images: [-1, 1]), as `tools.steps` has measured it for this run",
     )
-    flags.add_argument(
-        "--size",
-        type=sides,
-        metavar="HxW",
-        help="height and width of the images, or one side, for networks that are defined for any "
-        "size (default: that of training)",
-    )
     cli.prompt_flags(flags)
     condition_flags(flags)
     output_flags(flags)
@@ -173,7 +166,7 @@ def condition_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def output_flags(flags: argparse.ArgumentParser) -> None:
-    """Add the flags of output: samples, previews and trajectories."""
+    """Add the flags of output: size, samples, previews and trajectories."""
     flags.add_argument(
         "--out",
         type=cli.path,
@@ -182,6 +175,13 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         ".csv for points and vectors; no ending for a folder with one file per sample (.png, .wav, "
         ".gif or .npy, by the kind of data), named by the class; may be repeated (default: "
         "WORKDIR/samples.png)",
+    )
+    flags.add_argument(
+        "--size",
+        type=sides,
+        metavar="HxW",
+        help="height and width of the images, or one side, for networks that are defined for any "
+        "size (default: that of training)",
     )
     flags.add_argument(
         "--latents",

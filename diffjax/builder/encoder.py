@@ -30,7 +30,11 @@ def construct_encoder(text: str, vocabulary: tuple[str, ...], place: str) -> Enc
 
 
 def learns(text: str, place: str) -> Any:
-    """Return the function from captions to a vocabulary, None for an encoder that needs none."""
+    """Return the function from captions to a vocabulary, None for an encoder that needs none.
+
+    >>> learns("t5:path=t5-base", "config.data.encoder") is None
+    True
+    """
     entry = lookup(ENCODERS, parse(text).get("name"), f"{place}.name")
     return entry.learn if "vocabulary" in named_parameters(entry, place) else None
 

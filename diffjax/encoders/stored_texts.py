@@ -36,6 +36,10 @@ class Stored:
 
     specs, fingerprint: those of the encoder. rows: the number of the row of each caption. values:
     the conditions by name, (U, ...), memory maps. place: the folder, for messages.
+
+    >>> spec, values = Spec("text", "vector", 1), {"text": np.ones((1, 1))}
+    >>> Stored((spec,), "", "texts", {"red": 0}, values)(["red"])["text"].tolist()
+    [[1.0]]
     """
 
     specs: tuple[Spec, ...]
@@ -104,6 +108,12 @@ class TextEncoding:
     encoder, text: the encoder, and the text that names it in a config. captions: all captions; each
     is encoded once, and the empty text besides. half: whether the files are float16, half as large;
     otherwise training reads the values that the encoder returns.
+
+    >>> import tempfile
+    >>> from diffjax.encoders import Words
+    >>> with tempfile.TemporaryDirectory() as place:  # any encoder; published ones are worth it
+    ...     TextEncoding(Words(("red",)), "words", ["red", "red"]).run(Path(place))["number"]
+    2
     """
 
     encoder: Encoder

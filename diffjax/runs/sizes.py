@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffjax import builder
 from diffjax.checks import at_least
 from diffjax.config import Config, ConfigError, parse
-from diffjax.nets import NETWORKS
 from diffjax.published.pipelines import text_of
 
 if TYPE_CHECKING:
     from diffjax.runs.trained import Trained
 
 FLAG = "--size"
+OWN = ("from", "low", "control")
+"""Flags of items that have a size of their own."""
 
 
-def sized(trained: Trained, size: int | Sequence[int] | None, **others: Any) -> Trained:
+def sized(
+    trained: Trained, size: int | Sequence[int] | None, others: Sequence[Any] = ()
+) -> Trained:
     """Return the network for items of another height and width; its parameters are the same.
 
     size: the sides (H, W) of images, or of latents where there is no codec; one number for a
-    square, None for those of training. others: values of the request that states items of its own,
-    None for those that it lacks. Self-attention of a U-Net stays on its levels, and positions
-    `sincos` of a DiT cover the same range, as in PixArt (arXiv:2403.04692). An encoder that states
+    square, None for those of training. others: the values of the flags `OWN`, None for those that
+    the request lacks. Self-attention of a U-Net stays on its levels, and positions `sincos` of a
+    DiT cover the same range, as in PixArt (arXiv:2403.04692). An encoder that states
     a size (SDXL) states this one. Raises ConfigError for a network whose size is fixed, and for
     sides that do not fit the network or the codec.
     """
@@ -37,14 +39,14 @@ def sized(trained: Trained, size: int | Sequence[int] | None, **others: Any) -> 
     form, stored = e.form, e.decoding.stored
     if len(form.shape) != 3 or stored.kind not in ("image", "latent"):
         raise ConfigError(f"{shown}: {form.kind} items {form.shape}; needs images")
-    if beside := [name for name, value in others.items() if value is not None]:
+    if beside := [name for name, value in zip(OWN, others, strict=False) if value is not None]:
         raise ConfigError(f"{shown}: --{beside[0]} has items of its own size; allowed: one of them")
     if maps := [spec.name for spec in form.conditions if spec.kind == "map"]:
         raise ConfigError(f"{shown}: the condition {maps[0]} is on the grid of training")
     shape = (*sides, stored.shape[-1])
     if (codec := e.decoding.codec) is not None:
         shape = builder.refuse(f"{shown}: the codec")(codec.latent_shape)(shape)
-    network = network_at(e.config["network"], form.shape, shape, shown)
+    network = network_at(builder.completed(e.config)["network"], form.shape, shape, shown)
     config = {**e.config, "network": network, "data": told(e.config["data"], sides)}
     check_times(config, shown)
     resized = dataclasses.replace(form, shape=tuple(shape))
@@ -71,38 +73,37 @@ def network_at(
 ) -> dict[str, Any]:
     """Return the settings of a network of items `before` (H, W, C) for items `after`.
 
+    network: all settings, with their defaults.
+
     Raises ConfigError for a network that is not defined for any size.
 
-    >>> unet = {"name": "unet", "multipliers": (1, 2), "attention": (8,)}
+    >>> unet = {"name": "unet", "patch": 1, "multipliers": (1, 2), "attention": (8,)}
     >>> network_at(unet, (16, 16, 3), (24, 32, 3), "--size")["attention"]
     (12,)
-    >>> dit = {"name": "dit", "patch": 2}
+    >>> dit = {"name": "dit", "patch": 2, "positions": "sincos", "cover": ()}
     >>> network_at(dit, (16, 16, 3), (24, 32, 3), "--size")["cover"]
     (8, 8)
     """
     name, known = network["name"], ("unet", "dit")
     if name not in known:
         raise ConfigError(f"{shown}: the size of the network {name} is fixed; allowed: a {known}")
-    defaults = {k: p.default for k, p in inspect.signature(NETWORKS[name]).parameters.items()}
-    have = {**defaults, **network}
-    patch = have["patch"]
-    divisor = patch * (2 ** (len(have["multipliers"]) - 1) if name == "unet" else 1)
+    patch = network["patch"]
+    divisor = patch * (2 ** (len(network["multipliers"]) - 1) if name == "unet" else 1)
     if any(n % divisor for n in after[:-1]):
-        what = "latents" if shown != FLAG else "items"
-        raise ConfigError(f"{shown}: {what} {tuple(after)}: needs sides that {divisor} divides")
+        raise ConfigError(f"{shown}: items {tuple(after)}: needs sides that {divisor} divides")
     if name == "unet":
-        levels = range(len(have["multipliers"]))
+        levels = range(len(network["multipliers"]))
         sides = [(before[0] // patch >> k, after[0] // patch >> k) for k in levels]
-        return {**network, "attention": tuple(b for a, b in sides if a in have["attention"])}
+        return {**network, "attention": tuple(b for a, b in sides if a in network["attention"])}
     grids = [tuple(n // patch for n in shape[:-1]) for shape in (before, after)]
-    if have["positions"] == "learned" and any(n > have["side"] for n in grids[1]):
-        most = have["side"] * patch
+    if network["positions"] == "learned" and any(n > network["side"] for n in grids[1]):
+        most = network["side"] * patch
         raise ConfigError(
-            f"{shown}: {tuple(after)}: the network has learned {have['side']} positions along each "
-            f"side; needs sides up to {most}"
+            f"{shown}: {tuple(after)}: the network has learned {network['side']} positions along "
+            f"each side; needs sides up to {most}"
         )
-    if have["positions"] == "sincos":
-        return {**network, "cover": have["cover"] or grids[0]}
+    if network["positions"] == "sincos":
+        return {**network, "cover": network["cover"] or grids[0]}
     return dict(network)
 
 

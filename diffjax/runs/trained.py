@@ -123,13 +123,11 @@ class Trained:
         weights; a list in `guidance` has one for each row. start: stored items, one or several, or
         their path, from which samples start in turn (arXiv:2108.01073). strength: the share of the
         steps from there, in (0, 1], by default 0.6. latents: neither decode latents nor encode
-        `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, and their noise levels.
-        watermark: see `runs.marking`. size: see `runs.sizes`. sampling: other fields of
-        config.sampling. Raises ConfigError for a bad request.
+        `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, noised. watermark, size:
+        see `runs`. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
-        items = {"from": start, "low": low, "control": control}
-        e = (trained := sized(self._sampled_by(sampling), size, **items)).experiment
+        e = (trained := sized(self._sampled_by(sampling), size, (start, low, control))).experiment
         decoding = trained._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
         cond = mapped(e, cond or {}, control)

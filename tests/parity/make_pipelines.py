@@ -7,10 +7,10 @@ Made with torch 2.13.0 (CPU), diffusers 0.42.1, transformers 5.24.0 and numpy 2.
 
 Small pipelines of the form of Stable Diffusion 1.5, 2.1, XL, 3 (also without T5) and 3.5, PixArt,
 and Flux.1, with injected noise. The file holds no weights: `drawn` of `make_dit.py` draws each
-tensor from its name.
-It holds configs, names and shapes, and for each pipeline the last latents and the images of
-PROMPTS, guided away from no negative prompt and from a stated one. Flux.1 dev has its weight of
-guidance as an input and no negative prompt; schnell is guided away from the stated one alone.
+tensor from its name. It holds configs, names and shapes, and for each pipeline the last latents and
+the images of PROMPTS, guided away from no negative prompt and from a stated one, of some also in
+another size. Flux.1 dev has its weight of guidance as an input and no negative prompt; schnell is
+guided away from the stated one alone.
 """
 
 import json
@@ -104,10 +104,15 @@ def family(name: str) -> str:
     return "sd3" if name == "sd35" else name.partition("_")[0]
 
 
-def noise(name: str) -> np.ndarray:
+WIDE = (SIDE, SIDE + 4)
+"""Sides of latents of another size, of the pipelines SIZED."""
+SIZED = ("sd15", "sdxl", "pixart", "sd3")
+
+
+def noise(name: str, sides: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
     """Latents that the pipelines start from, (B, C, H, W)."""
     channels = 16 if family(name) in ("sd3", "flux") else 4
-    shape = (len(PROMPTS), channels, SIDE, SIDE)
+    shape = (len(PROMPTS), channels, *sides)
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
@@ -210,6 +215,11 @@ def case(name: str) -> dict[str, Any]:
                 images = pipeline._unpack_latents(images, 2 * SIDE, 2 * SIDE, 2)
             place = "negative" if negative else "plain"
             stored[f"{place}/{what}"] = np.asarray(images)
+    if name in SIZED:
+        settings |= {"height": 2 * WIDE[0], "width": 2 * WIDE[1], "output_type": "latent"}
+        wide = torch.from_numpy(noise(name, WIDE))
+        made = pipeline(PROMPTS, negative_prompt=none, latents=wide, **settings)
+        stored["sized/latents"] = np.asarray(made.images)
     return stored
 
 

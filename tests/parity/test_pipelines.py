@@ -13,9 +13,11 @@ from make_pipelines import (
     NEGATIVE,
     PROMPTS,
     SIDE,
+    SIZED,
     STEPS,
     TOKENIZERS,
     WEIGHT,
+    WIDE,
     family,
     noise,
 )
@@ -107,6 +109,21 @@ def test_another_size_is_that_of_latents_and_conditions(case):
     if name == "sdxl":
         sides = [2 * SIDE, 3 * SIDE]
         assert job.cond["text_pooled"][0, -6:].tolist() == [*sides, 0, 0, *sides]
+
+
+def test_another_size_is_that_of_diffusers(case):
+    """Positions, attention, or the sizes that SDXL reads would be those of training."""
+    name, trained = case
+    if name not in SIZED:
+        return
+    size = (2 * WIDE[0], 2 * WIDE[1])
+    job = trained.job(prompt=PROMPTS, steps=STEPS, guidance=WEIGHT, size=size)
+    assert job.form.shape == (*WIDE, last(noise(name)).shape[-1])
+    denoise = GuidedDenoiser(quick(job.denoise), job.plan.guidance, WEIGHT)
+    cond = {k: jnp.asarray(v) for k, v in job.cond.items()}
+    z = sampled(denoise, job.plan.table, last(noise(name, WIDE)), cond)
+    close(z, last(STORED[f"{name}/sized/latents"]))
+    assert job.decoding.stored.shape == (*size, 3)
 
 
 def test_the_times_of_flux_belong_to_a_size(case):
