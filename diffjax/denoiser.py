@@ -17,6 +17,7 @@ from diffjax.nets.network import Network
 from diffjax.parameterization import Parameterization
 from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
 from diffjax.sde import SDE, ends
+from diffjax.spaces import PLAIN, Space, mask_of, space_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Model:
     """The recipe of a denoiser: process, parameterization and network, without parameters.
 
     A model is hashable and therefore a static argument of `jax.jit`. Its parameters are a dict with
-    the entry `network`, and `schedule` where the schedule is learned.
+    the entry `network`, and `schedule` where the schedule is learned. space: the subspace of items,
+    noises and outputs; outputs are projected into it, all of R^D by default.
 
     Raises ValueError where the parameterization does not suit the process, and where the noise
     label is not finite on [t_min, t_max].
@@ -39,6 +41,7 @@ class Model:
     sde: SDE
     parameterization: Parameterization
     network: Network
+    space: Space = PLAIN
 
     def __post_init__(self):
         checks.instance(SDE, "diffjax.sde.VP(diffjax.schedules.Linear())", sde=self.sde)
@@ -113,7 +116,7 @@ class Model:
         output, log_var = outputs if isinstance(outputs, tuple) else (outputs, None)
         second = {} if log_var is None else {"the network's second output": log_var}
         checks.same_shape(x.shape, **{"the network's output": output}, **second)
-        return output, log_var
+        return self.space.project(output, mask_of(cond, x)), log_var
 
     def views(self, output: Sample, x: Sample, t: Time) -> tuple[Sample, Sample]:
         """Recover (x0, eps) from F = a x0 + b eps and x = alpha x0 + sigma eps.
@@ -170,6 +173,10 @@ class Denoiser:
     def sde(self) -> SDE:
         return self.model.sde.bind(self.params.get("schedule", {}))
 
+    @property
+    def space(self) -> Space:
+        return self.model.space
+
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs or labels that the network was not built for."""
         checks.conditions(cond, x.shape[0])
@@ -201,6 +208,10 @@ class Reframed:
 
     denoise: Denoise
     sde: SDE = field(metadata={"static": True})
+
+    @property
+    def space(self) -> Space:
+        return space_of(self.denoise)
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs that the wrapped denoiser was not built for."""

@@ -11,7 +11,7 @@ import diffjax
 ROOT = Path(diffjax.__file__).parent
 LAYERS = (
     ("arrays", "checks", "config", "files", "progress"),
-    ("devices", "io", "resampling", "schedules", "solvers", "specs", "watermark", "zoo"),
+    ("devices", "io", "resampling", "schedules", "solvers", "spaces", "specs", "watermark", "zoo"),
     ("data", "nets", "sde"),
     ("draws", "grids", "parameterization", "prediction", "published"),
     ("codecs", "denoiser", "encoders", "features", "guidance"),

@@ -85,6 +85,7 @@ from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
+from diffjax.spaces import PLAIN, Space
 from diffjax.specs import Spec
 from diffjax.training.experiment import Experiment
 from diffjax.training.optimizer import matched, matches
@@ -150,13 +151,15 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     in_data = None if form else tuple(source("train").form.names)
     form = form or reading.form(source("train"))
     reading = dataclasses.replace(reading, kind=form.kind)
-    model = construct_model(OF_DENOISERS | config, conditions_of(form, reading))
+    conditions = conditions_of(form, reading)
+    model = construct_model(OF_DENOISERS | config, conditions, form.items.space)
     loss, holds = construct_loss(config["loss"], "config.loss", load)
     model = suited(model, loss, config)
     sampling = planner(config, form, loss)
     # Refuses a config that cannot be sampled, before training.
     planned = sampling(model.sde) if loss.denoises else None
     check_lengths(form, loss)
+    check_space(form, loss)
     if set(holds) == set(loss.loads):
         adds = noisy(config["sampling"], model.sde, planned) if planned else ""
         refuse("config.loss")(loss.check)(model, task(config, form, reading, adds, in_data))
@@ -197,6 +200,16 @@ def check_lengths(form: Form, loss: Objective) -> None:
         raise ConfigError(
             f"config.loss: {type(loss).__name__} counts padding as data, and these "
             f"{form.items.noun}s have lengths; allowed: name='denoising'"
+        )
+
+
+def check_space(form: Form, loss: Objective) -> None:
+    """Raise ConfigError for an objective whose noise would leave the space of the items."""
+    if form.items.space != PLAIN and not loss.spaces:
+        space = type(form.items.space).__name__
+        raise ConfigError(
+            f"config.loss: {type(loss).__name__} draws noise outside of the space {space} of these "
+            f"{form.items.noun}s; allowed: name='denoising'"
         )
 
 
@@ -250,11 +263,11 @@ def conditions_of(form: Form, reading: Reading) -> tuple[Spec, ...]:
     return (*form.conditions, *((Spec("augment", "augment", width),) if width else ()))
 
 
-def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
+def construct_model(config: Config, conditions: Sequence[Spec] = (), space: Space = PLAIN) -> Model:
     """Construct the model: process, parameterization and network.
 
-    conditions: the conditions of the data, for which the network is built. Raises ConfigError where
-    the parts do not fit together.
+    conditions: the conditions of the data, for which the network is built. space: that of the
+    items. Raises ConfigError where the parts do not fit together.
 
     >>> sections = {"sde": {"name": "vp", "schedule": "cosine"}, "network": {"name": "mlp"}}
     >>> construct_model({**sections, "parameterization": {"name": "v"}})
@@ -271,7 +284,7 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
         spec["c_noise"] = lookup(NOISE_LABELS, spec["c_noise"], place)
     parameterization = construct(PARAMETERIZATIONS, spec, "config.parameterization")
     with_place = refuse("config.parameterization")
-    return with_place(Model)(sde, parameterization, network)
+    return with_place(Model)(sde, parameterization, network, space)
 
 
 def construct_sde(spec: Config, place: str) -> SDE:

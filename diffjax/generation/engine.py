@@ -112,8 +112,7 @@ class Engine:
         leaves, structure = jax.tree.flatten((job.denoise, self._guidance))
         leaves = spread(leaves, NamedSharding(mesh, PartitionSpec()))
         split = {"donate_argnums": 1, "out_shardings": self._split}
-        enter = lambda denoise, guidance, *args: slot.enter(denoise.sde, guidance, *args)
-        self._enter = functools.partial(jit_leaves(enter, structure, **split), leaves)
+        self._enter = functools.partial(jit_leaves(slot.enter, structure, **split), leaves)
         tick = functools.partial(_tick, rows=self._rows)
         self._tick = functools.partial(jit_leaves(tick, structure, **split), leaves)
         self._places: list[Ticket | None] = [None] * self.slots

@@ -23,6 +23,7 @@ from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview, Registers, Result, look, parts
 from diffjax.samplers.starts import initial, noised
 from diffjax.sde import SDE
+from diffjax.spaces import inside
 
 INDICES = 2**31
 """Upper bound of the numbers of samples, which are 32-bit integers on the devices."""
@@ -91,6 +92,7 @@ def generate_part(
     rows; unused where first = 0. All parts of a table are one program.
     """
     x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0, signs)
+    x = inside(denoise, x, cond)
     registers = jax.lax.cond(first == 0, lambda: plan.begin(x), lambda: registers)
     registers, seen = plan.advance(denoise, registers, keys, cond, first=first, stop=stop)
     return registers, (registers.x, seen, registers.bad)

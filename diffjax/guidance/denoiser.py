@@ -15,6 +15,7 @@ from diffjax.guidance.base import Guidance
 from diffjax.guidance.query import Query
 from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
 from diffjax.sde import SDE
+from diffjax.spaces import Space, space_of
 
 
 @pytree
@@ -44,6 +45,10 @@ class GuidedDenoiser:
     @property
     def sde(self) -> SDE:
         return self.denoise.sde
+
+    @property
+    def space(self) -> Space:
+        return space_of(self.denoise)
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs that the denoiser was not built for."""

@@ -31,6 +31,7 @@ from diffjax.likelihood.traces import Probes, Trace, exact
 from diffjax.prediction import Denoise, Sample
 from diffjax.sde import SDE
 from diffjax.solvers import FIRST, GROWTH, SOLVERS
+from diffjax.spaces import inside, mask_of, space_of
 
 Nats = Float[Array, " b"]
 State = tuple[Float[Array, "*d"], Float[Array, ""]]
@@ -223,9 +224,10 @@ def logp(
     """Compute log p(z) in nats, for z = x / alpha at t_min.
 
     log p(z) = log N(y; 0, sigma^2) at t_max + int tr dw + D log alpha at t_min, with alpha and
-    sigma of VP. z: (B, ...). keys: (B,), for the probes of each sample, which depend on its key
-    only. ode: the ODE solver. trace: the estimator of the trace, exact by default, which takes D
-    Jacobian-vector products. A sample whose ODE does not reach t_max has `arrived` False.
+    sigma of VP. z: (B, ...). In a space of rank r, r takes the place of D, z is projected, and
+    p is its density in the space. keys: (B,), for the probes of each sample, which depend on its
+    key only. ode: the ODE solver. trace: the estimator of the trace, exact by default, which takes
+    D Jacobian-vector products. A sample whose ODE does not reach t_max has `arrived` False.
 
     >>> from diffjax import analytic, schedules, sde
     >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
@@ -237,11 +239,14 @@ def logp(
     begin, end = span(denoise, z.dtype)
     size = z[0].size
     probes = jax.vmap(lambda key: trace(key, size).astype(z.dtype))(keys)
+    rank = space_of(denoise).rank(z.shape[1:], mask_of(cond, z))
+    share = expand(jnp.broadcast_to(jnp.asarray(rank, z.dtype) / size, len(z)), z)
+    z, probes = inside(denoise, z, cond), _inside(denoise, probes, z, cond)
     path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, ode, probes)
     var = 1 / jnp.cosh(end) ** 2
-    prior = -0.5 * (path.y**2 / var + jnp.log(2 * jnp.pi * var)).sum(dims(z))
+    prior = -0.5 * (path.y**2 / var + share * jnp.log(2 * jnp.pi * var)).sum(dims(z))
     log_alpha = jnp.log(jnp.tanh(begin))  # the change of variables from y = alpha z to z
-    total = prior + size * (path.growth + log_alpha)
+    total = prior + size * (path.growth + share.reshape(-1) * log_alpha)
     return Density(total, path.y * _prior_scale(denoise), path.steps, path.arrived)
 
 
@@ -319,6 +324,12 @@ def scale(sde: SDE, l: Float[Array, ""]) -> Float[Array, ""]:
     """Return sqrt(alpha^2 + sigma^2) of the frame at log-SNR l, the ratio of x to its VP view y."""
     log_alpha, log_sigma = sde.frame(l)
     return jnp.exp(jnp.logaddexp(2 * log_alpha, 2 * log_sigma) / 2)
+
+
+def _inside(denoise: Denoise, probes: Array, z: Sample, cond: Cond | None) -> Array:
+    """Return the probes (B, k, D) of each sample projected into the space of the denoiser."""
+    flat = lambda probe: inside(denoise, probe.reshape(z.shape), cond).reshape(len(z), -1)
+    return jax.vmap(flat, 1, 1)(probes)
 
 
 def _prior_scale(denoise: Denoise) -> Float[Array, ""]:

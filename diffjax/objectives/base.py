@@ -10,12 +10,11 @@ import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax import checks
-from diffjax.arrays import Params, dims
+from diffjax.arrays import Params
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.sde import SDE
@@ -59,22 +58,6 @@ def check_batch(batch: Batch) -> None:
         raise ValueError(
             f"batch['mask'] has the shape {mask}; needs one that broadcasts to {x.shape}"
         )
-
-
-def mean_of_items(
-    values: Float[Array, "b *d"], mask: Float[Array, "..."] | None
-) -> Float[Array, " b"]:
-    """Return the mean over the values of each item, (B,), or over those where the mask is 1.
-
-    Items without such a value have the mean 0.
-
-    >>> mean_of_items(jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[1.0, 1.0, 0.0]])).tolist()
-    [1.5]
-    """
-    if mask is None:
-        return values.mean(dims(values))
-    counts = jnp.broadcast_to(mask, values.shape).sum(dims(values))
-    return (values * mask).sum(dims(values)) / jnp.where(counts > 0, counts, 1)
 
 
 class Context(NamedTuple):
@@ -157,6 +140,8 @@ class Objective(abc.ABC):
     network is an autoencoder, and the run shows `shown` in place of samples."""
     masks: ClassVar[bool] = False
     """Whether the objective ignores padding of items with lengths, by `batch["mask"]`."""
+    spaces: ClassVar[bool] = False
+    """Whether the objective draws its noise in the space of the model."""
     parts: ClassVar[Mapping[str, Part]] = {}
     """Settings that name an entry of a catalogue, with the catalogue."""
     loads: ClassVar[tuple[str, ...]] = ()

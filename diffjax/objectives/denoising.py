@@ -30,7 +30,6 @@ from diffjax.objectives.base import (
     State,
     Task,
     check_batch,
-    mean_of_items,
 )
 from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
 from diffjax.objectives.errors import ERRORS, l2
@@ -48,7 +47,7 @@ class Denoising(Objective):
     """The denoising loss: E over t, eps of weight(t) mean(error(F - (a x0 + b eps))).
 
     F is the network output at x_t. The mean is over the values of an item, or over those where the
-    batch's `mask` is 1.
+    batch's `mask` is 1; in a space, which x0 and eps are projected into, it is over the rank.
 
     weight: the weight of each noise level, an entry of `WEIGHTS`. draw: the distribution of times.
     error: the error of the output per value. condition_dropout: the probability that all conditions
@@ -76,6 +75,7 @@ class Denoising(Objective):
     """
 
     masks: ClassVar[bool] = True
+    spaces: ClassVar[bool] = True
     parts: ClassVar[Mapping[str, Part]] = {
         "weight": Part(WEIGHTS, partial=True),
         "error": Part(ERRORS, partial=True),
@@ -204,6 +204,7 @@ class Denoising(Objective):
         drawn = jax.random.normal(key_eps, x0.shape, x0.dtype)
         noise = batch["noise"].astype(x0.dtype) if self.reads else drawn
         eps = self.pairing(x0, noise, batch.get("cond", {}).get("label"))
+        x0, eps = (model.space.project(a, batch.get("mask")) for a in (x0, eps))
         x = model.sde.perturb(x0, eps, t)
         rates = 0.0 if context.evaluating else self.condition_dropout
         cond = drop(batch.get("cond", {}), key_drop, rates)
@@ -213,7 +214,7 @@ class Denoising(Objective):
         a, b = model.parameterization.target(model.sde, t)
         target = expand(a, x0) * x0 + expand(b, x0) * eps
         error = self.error(output - target)
-        weighted = self.weight(model, t) * mean_of_items(error, batch.get("mask"))
+        weighted = self.weight(model, t) * model.space.mean(error, batch.get("mask"))
         weight = batch.get("weight", 1.0)
         counted = weight * factor
         metrics = {
@@ -233,7 +234,7 @@ class Denoising(Objective):
             value += metrics["hybrid"]
         views = model.views(output, x, t)
         scores = (views[1] / expand(model.sde.sigma(t), x)) ** 2
-        score = mean_of_items(scores, batch.get("mask"))
+        score = model.space.mean(scores, batch.get("mask"))
         state = self.draw.update(state, model.sde, t, weighted, score)
         return value, metrics, state
 

@@ -24,7 +24,6 @@ from diffjax.objectives.base import (
     Part,
     State,
     Task,
-    mean_of_items,
 )
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.teachers import check_plain, check_teacher, taught
@@ -121,7 +120,7 @@ class GuidanceDistillation(Objective):
         target = jax.lax.stop_gradient(a * guided[0] + b * guided[1])
 
         output = model.output(context.params, x, t, seen, key_network)[0]
-        each = mean_of_items(self.error(output - target), batch.get("mask"))
+        each = model.space.mean(self.error(output - target), batch.get("mask"))
         counted = batch.get("weight", 1.0) * factor * self.weight(model, t)
         loss = (counted * each).mean()
         return loss, {"loss": loss}, context.state

@@ -37,6 +37,7 @@ from diffjax.samplers.run import Result
 from diffjax.samplers.table import Origin
 from diffjax.sde import SDE, ends
 from diffjax.solvers import FIRST, GROWTH, SOLVERS
+from diffjax.spaces import inside
 
 CONDITIONAL = Conditional()
 RESOLUTION = 2.0**-16
@@ -143,11 +144,14 @@ def solve(
     def ask(y: Array, lam: Array) -> tuple[Array, Array]:
         """Return x0 and eps, flattened, at y and lam = log(alpha / sigma)."""
         t = jnp.clip(sde.inverse(2 * lam), steps.stop, steps.begin)
-        seen = (y * _scale(sde, lam)).reshape(1, *x.shape)
-        query = Query(denoise, seen, t[None], jax.tree.map(lambda c: c[None], cond))
+        given = jax.tree.map(lambda c: c[None], cond)
+        # What y holds outside of the space, such as noise, never reaches the network or the sample.
+        seen = inside(denoise, (y * _scale(sde, lam)).reshape(1, *x.shape), given)
+        query = Query(denoise, seen, t[None], given)
         weight = jnp.asarray(steps.weight, x.dtype)
         prediction, _ = steps.guidance(query, weight, steps.guidance.init(seen))
-        return prediction.x0.ravel(), prediction.eps.ravel()
+        x0, eps = (inside(denoise, a, given) for a in (prediction.x0, prediction.eps))
+        return x0.ravel(), eps.ravel()
 
     def turn(theta: Any, y: Any, _: Any) -> Array:
         x0, eps = ask(y, jnp.log(jnp.tan(theta)))

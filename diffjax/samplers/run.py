@@ -18,6 +18,7 @@ from diffjax.arrays import Cond, dims, expand, jit_leaves, normal
 from diffjax.guidance import Conditional, Guidance, Normals, Query
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
+from diffjax.spaces import inside
 
 PROGRAMS = 32
 """Number of compiled programs of each kind that are kept, those used last."""
@@ -100,7 +101,7 @@ def scan(
     """Do the work of `run` without its checks and its `jit`, for use inside a compiled function."""
     each = functools.partial(step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), on_device(table, x.dtype), noise)
-    after, visited = jax.lax.scan(each, begin(x, guidance), rows)
+    after, visited = jax.lax.scan(each, begin(inside(denoise, x, cond), guidance), rows)
     return Result(after.x, after.bad, visited)
 
 
@@ -209,7 +210,7 @@ def previews(
     leaves, structure = jax.tree.flatten((denoise, table, guidance))
     part = functools.partial(_part_program(structure), leaves, cond=cond, noise=noise)
     ends = parts(len(table), every)
-    registers = begin(jnp.copy(x), guidance)
+    registers = begin(jnp.copy(inside(denoise, x, cond)), guidance)
     registers, seen = part(registers, keys, first=0, stop=ends[0])
     for first, stop in pairwise(ends):
         registers, new = part(registers, keys, first=first, stop=stop)
@@ -283,6 +284,7 @@ def step(
     if z is None:
         draw = lambda: noise_of(c, keys, x)
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
+    z = inside(denoise, z, cond)
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
     to = jnp.full_like(t, c.to) if c.leads else None
@@ -294,7 +296,7 @@ def step(
         prediction, memory = jax.lax.cond(active, ask, lambda: (nothing, memory))
     else:
         prediction, memory = ask()
-    y = c.read(prediction)
+    y = inside(denoise, c.read(prediction), cond)  # again, as thresholds may leave the space
     if c.learned:
         if prediction.log_var is None:
             raise ValueError("the network learns no variance; allowed: the other samplers")

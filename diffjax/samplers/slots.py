@@ -23,7 +23,7 @@ from diffjax.prediction import Denoise
 from diffjax.samplers.run import Registers, begin, step
 from diffjax.samplers.starts import initial, noised
 from diffjax.samplers.table import Table, eps, x0
-from diffjax.sde import SDE
+from diffjax.spaces import inside
 
 READS: dict[Any, bool] = {x0: False, eps: True}
 """The views that a row may read, and the mark of each."""
@@ -159,7 +159,7 @@ def empty(number: int, guidance: Guidance, shape: tuple[int, ...], cond: Cond) -
 
 
 def enter(
-    sde: SDE,
+    denoise: Denoise,
     guidance: Guidance,
     slots: Slots,
     place: Any,
@@ -177,10 +177,11 @@ def enter(
     batch. t: the first time. start: an item (*shape) from which it starts where `from_item` is
     true, else from the prior.
     """
-    keys = keys_at(key, index[None])
+    sde, keys = denoise.sde, keys_at(key, index[None])
     prior, later = initial(sde, keys, start.shape, t)
     x = jnp.where(from_item, noised(sde, start[None], t, keys)[0], prior)
-    new = Slots(begin(x, guidance), later, *jax.tree.map(lambda a: a[None], (cond, own)))
+    cond, own = jax.tree.map(lambda a: a[None], (cond, own))
+    new = Slots(begin(inside(denoise, x, cond), guidance), later, cond, own)
     return jax.tree.map(lambda a, b: a.at[place].set(b), slots, new)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffjax.data.images import to_float
 from diffjax.data.kinds import drawing, figures
+from diffjax.spaces import PLAIN, Space
 
 Units = Mapping[str, Any]
 """The meaning of the numbers beyond the kind, such as `rate`, the samples per second."""
@@ -69,7 +70,8 @@ class Kind:
 
     window: the axes, counted from the last, along which items may be cropped. mirror: the axis
     along which items may be flipped. lengths: True if items may have different lengths along their
-    first axis, with NaN beyond the end. augment: True if geometric augmentations of images apply.
+    first axis, with NaN beyond the end. space: the subspace in which items lie. augment: True if
+    geometric augmentations of images apply.
 
     >>> from diffjax.data import KINDS
     >>> KINDS["image"].range("uint8"), KINDS["latent"].range("float32")
@@ -96,6 +98,7 @@ class Kind:
     window: tuple[int, ...] = ()
     mirror: int | None = None
     lengths: bool = False
+    space: Space = PLAIN
     augment: bool = False
     values: Callable[[np.ndarray], np.ndarray] = flat
     features: str = "pixels"
@@ -110,6 +113,7 @@ class Kind:
             with_sizes = f" with a last axis of {sizes}" if sizes else ""
             has = f"kind={self.name!r}: the items have the shape {shape}"
             raise ValueError(f"{has}; needs {self.axes}{with_sizes}")
+        self.space.check(shape)
         if dtype not in self.dtypes:
             allowed = " or ".join(self.dtypes)
             raise ValueError(f"kind={self.name!r}: the items are {dtype}; needs {allowed}")
