@@ -1,5 +1,6 @@
 """Spaces: projections with their ranks, and everything that must stay inside of them."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -8,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax import guidance, samplers
+from diffjax import builder, guidance, samplers
+from diffjax.config import ConfigError
+from diffjax.data import KINDS
+from diffjax.data.form import Form
 from diffjax.data.packed import Layout, Part
 from diffjax.denoiser import Denoiser, Model
 from diffjax.grids import uniform
@@ -167,6 +171,26 @@ def test_the_density_counts_the_rank_and_ignores_the_centre():
     exact = -0.5 * (centred**2).sum((1, 2)) / var - 3 * np.log(2 * np.pi * var)
     np.testing.assert_allclose(density(z), exact, rtol=2e-4)
     np.testing.assert_allclose(density(z + 5.0), exact, rtol=2e-4)
+
+
+PARTICLES = dataclasses.replace(KINDS["sequence"], name="particles", lengths=False, space=Centred())
+
+
+def test_a_kind_names_the_space_and_other_objectives_are_refused():
+    """A flow map would be trained on noise outside of the space that samples never leave."""
+    form = Form("test_spaces:PARTICLES", (4, 2))
+    assert form.items.space == Centred()
+    builder.check_space(form, Denoising())
+    with pytest.raises(ConfigError, match="config.loss: Unprojected .* Centred"):
+        builder.check_space(form, Unprojected())
+    with pytest.raises(ValueError, match="centred"):
+        Form("test_spaces:PARTICLES", (1, 2))
+
+
+class Unprojected(Denoising):
+    """An objective that draws noise without the space."""
+
+    spaces = False
 
 
 @functools.cache
