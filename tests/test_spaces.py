@@ -181,7 +181,7 @@ def test_a_kind_names_the_space_and_other_objectives_are_refused():
     form = Form("test_spaces:PARTICLES", (4, 2))
     assert form.items.space == Centred()
     builder.check_space(form, Denoising())
-    with pytest.raises(ConfigError, match="config.loss: Unprojected .* Centred"):
+    with pytest.raises(ConfigError, match=r"config.loss: Unprojected .* Centred"):
         builder.check_space(form, Unprojected())
     with pytest.raises(ValueError, match="centred"):
         Form("test_spaces:PARTICLES", (1, 2))
