@@ -25,8 +25,7 @@ class Model:
     """The recipe of a denoiser: process, parameterization and network, without parameters.
 
     A model is hashable and therefore a static argument of `jax.jit`. Its parameters are a dict with
-    the entry `network`, and `schedule` where the schedule is learned. space: the subspace of items,
-    noises and outputs; outputs are projected into it, all of R^D by default.
+    the entry `network`, and `schedule` where it is learned. space: that of items and outputs.
 
     Raises ValueError where the parameterization does not suit the process, and where the noise
     label is not finite on [t_min, t_max].
@@ -168,14 +167,11 @@ class Denoiser:
 
     model: Model = field(metadata={"static": True})
     params: Params
+    space = property(lambda self: self.model.space)
 
     @property
     def sde(self) -> SDE:
         return self.model.sde.bind(self.params.get("schedule", {}))
-
-    @property
-    def space(self) -> Space:
-        return self.model.space
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs or labels that the network was not built for."""
@@ -208,10 +204,7 @@ class Reframed:
 
     denoise: Denoise
     sde: SDE = field(metadata={"static": True})
-
-    @property
-    def space(self) -> Space:
-        return space_of(self.denoise)
+    space = property(lambda self: space_of(self.denoise))
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs that the wrapped denoiser was not built for."""
@@ -238,8 +231,7 @@ class Reframed:
         # Clipping removes rounding only, since `reframe` has checked the ends; a second time below
         # t_min becomes t_min.
         leads = {} if to is None else {"to": there(self.sde.logsnr(to))}
-        scaled = expand(jnp.exp(log_scale), x) * x
-        return self.denoise(scaled, there(l), cond, key=key, **leads)
+        return self.denoise(expand(jnp.exp(log_scale), x) * x, there(l), cond, key=key, **leads)
 
 
 def reframe(denoise: Denoise, sde: SDE) -> Reframed:
