@@ -70,7 +70,9 @@ def _correlations(x: np.ndarray) -> np.ndarray:
 
 
 def _rows(counts: Counts, **_: Any) -> None:
-    """Raise ValueError for nothing held out."""
+    """Raise ValueError for items that are no rows of a table, and for nothing held out."""
+    if counts.kind not in ("", "table"):
+        raise ValueError(f"needs rows of a table; the items are {counts.kind}")
     if not counts.held_out:
         raise ValueError("there are no held-out items; allowed: the other metrics")
 
@@ -79,7 +81,7 @@ def _columns(real: Real, x: np.ndarray, metric: str) -> Columns:
     """Return the columns of rows; raise ValueError where the data are no table."""
     form = real.train.form
     if form.kind != "table":
-        raise ValueError(f"{metric}: the data are of the kind {form.kind}; needs the kind table")
+        raise ValueError(f"{metric}: needs rows of a table; the items are {form.kind}")
     return decoded(x, dict(form.units))
 
 
@@ -172,6 +174,8 @@ def downstream(
     >>> found["target"], found["score"] > 0.9 > found["shuffled"]
     ('x1', True)
     """
+    from threadpoolctl import threadpool_limits
+
     held = _columns(real, real.test.x, "downstream")
     target = target or [*held][-1]
     if target not in held:
@@ -186,13 +190,14 @@ def downstream(
     shuffled = {name: rng.permutation(x) for name, x in made.items()}
     kinds = described(dict(real.train.form.units), real.train.shape[0])
     score = lambda train: _score(train, held, target, kinds, log)
-    return {
-        "score": score(made),
-        "real": score(true),
-        "shuffled": score(shuffled),
-        "target": target,
-        "rows": count,
-    }
+    # Several threads wait for each other on a machine that other work shares.
+    with threadpool_limits(1, "openmp"):
+        scores = {
+            "score": score(made),
+            "real": score(true),
+            "shuffled": score(shuffled),
+        }
+    return scores | {"target": target, "rows": count}
 
 
 def _score(train: Columns, test: Columns, target: str, kinds: Any, log: bool) -> float:
