@@ -24,6 +24,7 @@ Items in files of your own, as arrays or as images in one folder per class:
 from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
+from diffjax.data.diamonds import diamonds
 from diffjax.data.digits import digits
 from diffjax.data.dreambooth import dreambooth
 from diffjax.data.emoji import emoji
@@ -43,7 +44,7 @@ from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
-    *(digits, emoji, moons, checkerboard),
+    *(digits, diamonds, emoji, moons, checkerboard),
 )
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "array",
     "centre",
     "checkerboard",
+    "diamonds",
     "digits",
     "dreambooth",
     "emoji",

@@ -1,16 +1,20 @@
-"""The source `table:<path>`: rows of a .csv file, whose columns are numbers or categories."""
+"""The source `table:<path>`: rows of a .csv or .parquet file, of numbers and categories."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from diffjax.config import nearest
-from diffjax.data.kinds.table import Column, encoded
+from diffjax.data.kinds.table import SCALES, Column, encoded
 from diffjax.data.source import Memory, NoSplit, check_split, part
+
+MISSING = ("refuse", "drop")
+"""What happens to rows with an empty cell."""
 
 MOST = 100
 """Largest number of levels of a category, each of which takes one value of a row."""
@@ -23,15 +27,19 @@ def table(
     columns: tuple[str, ...] = (),
     categories: tuple[str, ...] = (),
     label: str = "",
+    scale: str = "standard",
+    missing: str = "refuse",
 ) -> Memory:
-    """Read rows of a .csv file with a header: standardised numbers, and categories as 1 and -1.
+    """Read rows of a .csv file with a header, or of a .parquet file, as scaled numbers.
 
-    A category has one value per level. A column in which every cell is a number is numeric; other
-    columns, and those in `categories`, are categories. Means and standard deviations are those of
-    the training rows. columns: the columns to learn, in this order; all by default. label: a column
-    whose levels, sorted, are the labels of the rows. holdout: the share of held-out rows, chosen by
-    row number. Raises ValueError for cells that are empty or not finite, for numbers that are equal
-    in all rows, for more than 100 levels, and for rows of a single number.
+    A category has one value per level, 1 for its level and -1 for the others. A column in which
+    every cell is a number is numeric; other columns, and those in `categories`, are categories.
+    scale: `standard`, by mean and standard deviation, or `quantile`, to a normal distribution, both
+    of the training rows; equal numbers are spread at random over their interval. columns: the
+    columns to learn, in this order; all by default. label: a column whose levels, sorted, are the
+    labels of the rows. holdout: the share of held-out rows, chosen by row number. missing: `refuse`
+    rows with an empty cell, or `drop` them. Raises ValueError for cells that are not finite, for
+    numbers that are equal in all rows, for more than 100 levels, and for rows of a single number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -42,9 +50,12 @@ def table(
     (3, 3)
     """
     check_split(split, "a table")
+    for setting, value, allowed in (("scale", scale, SCALES), ("missing", missing, MISSING)):
+        if value not in allowed:
+            raise ValueError(f"{setting}={value!r}: unknown; known: {', '.join(allowed)}")
     file = Path(path).expanduser()
     if not path or not file.is_file():
-        raise ValueError(f"path={path!r}: no such file; the form is name=table:PATH.csv")
+        raise ValueError(f"path={path!r}: no such file; name=table:PATH.csv or .parquet")
     try:
         cells = _cells(file)
         names = columns or tuple(name for name in cells if name != label)
@@ -56,10 +67,13 @@ def table(
             if unknown := [name for name in wanted if name not in cells]:
                 known = nearest(unknown[0], cells)
                 raise ValueError(f"{setting}={unknown[0]!r}: no such column{known}")
-        rows = [str(i) for i in range(len(cells[names[0]]))]
-        index, train = (part(rows, s, holdout) for s in (split, "train"))
-        described = {k: _column(k, cells[k], k in categories, train) for k in names}
-        x = np.concatenate([encoded(cells[k], column) for k, column in described.items()], 1)
+        rows = _complete(cells, {*names, *([label] if label else [])}, missing)
+        cells = {k: [column[i] for i in rows] for k, column in cells.items()}
+        index, train = (part([str(i) for i in rows], s, holdout) for s in (split, "train"))
+        describe = lambda k: _column(k, cells[k], rows, train, "" if k in categories else scale)
+        described = {k: describe(k) for k in names}
+        parts = [encoded(cells[k], c, _spread(k, len(rows))) for k, c in described.items()]
+        x = np.concatenate(parts, 1)
         if x.shape[1] < 2:
             raise ValueError(f"columns={names}: a single number per row; needs at least two")
     except NoSplit:
@@ -78,24 +92,67 @@ def table(
 
 
 def _cells(file: Path) -> dict[str, list[str]]:
-    """Read the texts of each column by its name."""
-    with file.open(newline="", encoding="utf-8-sig") as text:
-        header, *rows = list(csv.reader(text)) or [[]]
+    """Read the texts of each column by its name; a missing value is an empty text."""
+    if file.suffix == ".parquet":
+        header, *rows = _parquet(file)
+    else:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            header, *rows = list(csv.reader(text)) or [[]]
     names = [name.strip() for name in header]
     if not rows or not all(names) or len({*names}) < len(names):
         raise ValueError("needs a first line with a different name for each column, and rows below")
     for line, row in enumerate(rows, 2):
         if len(row) != len(names):
             raise ValueError(f"line {line} has {len(row)} cells; needs {len(names)}")
-        if empty := [k for k, cell in zip(names, row, strict=True) if not cell.strip()]:
-            raise ValueError(f"line {line}: {empty[0]} is empty; leave out the row or the column")
     return {k: [cell.strip() for cell in column] for k, *column in zip(names, *rows, strict=True)}
 
 
-def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int]) -> Column:
-    """Return the encoding of a column: all its levels, or mean and std over the training rows."""
+def _parquet(file: Path) -> list[list[str]]:
+    """Read the names of the columns, and the rows below; a missing value is an empty text."""
     try:
-        numbers = None if category else np.array(cells, np.float64)
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise ValueError('needs pyarrow: pip install "diffjax[parquet]"') from error
+    try:
+        read = parquet.read_table(file).to_pydict()
+    except ArrowException as error:
+        raise ValueError(f"is no Parquet file that can be read: {error}") from error
+    text = lambda value: "" if value is None else str(value)
+    return [[*read], *([text(v) for v in row] for row in zip(*read.values(), strict=True))]
+
+
+def _complete(cells: Mapping[str, Sequence[str]], names: set[str], missing: str) -> list[int]:
+    """Return the numbers of the rows without an empty cell in these columns."""
+    used = {k: column for k, column in cells.items() if k in names}
+    rows = []
+    for i, row in enumerate(zip(*used.values(), strict=True)):
+        if all(row):
+            rows.append(i)
+        elif missing == "refuse":
+            empty = next(k for k, cell in zip(used, row, strict=True) if not cell)
+            raise ValueError(
+                f"line {i + 2}: {empty} is empty; leave out the row (missing=drop leaves out all "
+                f"such rows) or the column"
+            )
+    if not rows:
+        raise ValueError("every row has an empty cell; columns=(...) can leave columns out")
+    return rows
+
+
+def _spread(name: str, count: int) -> np.ndarray:
+    """Return a uniform number per row, the same for the same name of the column."""
+    return np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode()))).random(count)
+
+
+def _column(
+    name: str, cells: Sequence[str], rows: Sequence[int], train: Sequence[int], scale: str
+) -> Column:
+    """Return the encoding of a column: all its levels, or the scale of the training rows.
+
+    rows: the number of each cell's row in the file. scale: empty for a category.
+    """
+    try:
+        numbers = np.array(cells, np.float64) if scale else None
     except ValueError:
         numbers = None
     if numbers is None:
@@ -107,9 +164,9 @@ def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int
             )
         return {"levels": levels}
     if not np.isfinite(numbers).all():
-        line = 2 + int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise ValueError(f"line {line}: {name}={cells[line - 2]}: needs a finite number")
-    mean, std = float(numbers[train].mean()), float(numbers[train].std())
-    if not std:
-        raise ValueError(f"{name}: is {mean:g} in every row; columns=(...) can leave it out")
-    return {"mean": mean, "std": std}
+        at = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise ValueError(f"line {rows[at] + 2}: {name}={cells[at]}: needs a finite number")
+    if np.ptp(numbers[train]) == 0:
+        value = numbers[train][0]
+        raise ValueError(f"{name}: is {value:g} in every row; columns=(...) can leave it out")
+    return SCALES[scale](numbers[train])

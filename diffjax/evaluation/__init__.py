@@ -22,11 +22,13 @@ from diffjax.evaluation.retrieval import retrieval
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.evaluation.scores import classifier, clip_score, inception_score
 from diffjax.evaluation.spectral import log_spectral
+from diffjax.evaluation.tables import closest_record, columns, downstream
 
 OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
+    *(columns, closest_record, downstream),
 )
 OF_NETWORK = catalogue(bpd, vlb)
 

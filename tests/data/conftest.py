@@ -34,6 +34,7 @@ def source(request) -> Callable[[str], Source]:
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,
+        "diamonds": lambda: {"path": str(of("tiny_table")), "holdout": 0.3},
         "emoji": dict,
         "moons": dict,
         "checkerboard": dict,
