@@ -89,15 +89,18 @@ def rebuild(instance: T, **changes: Any) -> T:
     return rebuilt
 
 
-def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b *_"]:
+def expand(a: Shaped[Array, "..."], x: Float[Array, "b *d"]) -> Shaped[Array, "..."]:
     """Append axes to `a` until it broadcasts against `x`.
 
-    a: (B,), one value per sample, or (), one for all. Raises ValueError for other shapes.
+    a: (B,), one value per sample; (B, L) with the leading axes of `x`, one per position; or (),
+    one for all. Raises ValueError for other shapes.
 
     >>> expand(jnp.ones(2), jnp.ones((2, 8, 8, 3))).shape
     (2, 1, 1, 1)
+    >>> expand(jnp.ones((2, 8)), jnp.ones((2, 8, 8, 3))).shape
+    (2, 8, 1, 1)
     """
-    if a.ndim and a.shape != x.shape[:1]:
+    if a.shape != x.shape[: a.ndim]:
         shapes = f"values of shape {a.shape} for samples of shape {x.shape}"
         raise ValueError(f"{shapes}: needs one value per sample, {x.shape[:1]}")
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))

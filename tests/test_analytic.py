@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from diffjax.analytic import Mixture, gaussian, gaussian_flow
+from diffjax.analytic import LaneDenoiser, Mixture, correlated, gaussian, gaussian_flow
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import SDES, VP, levels
 
@@ -134,3 +134,49 @@ def test_gaussian_flow_is_the_solution_of_the_ode(sde, x64):
         sde, jnp.asarray(mean), jnp.asarray(var), jnp.asarray(x), t, s
     )
     np.testing.assert_allclose(flow[0], solved, rtol=1e-6)
+
+
+def autoregression():
+    """Return the mean and the covariance of six values of an AR(1) series with rho = 0.9."""
+    place = np.arange(6)
+    return jnp.asarray(np.sin(place)), jnp.asarray(0.9 ** abs(place[:, None] - place))
+
+
+def test_lanes_with_one_time_are_the_ordinary_denoiser(x64):
+    """A time per value would change the process of data whose values share one."""
+    mean, cov = autoregression()
+    sde = VP(Cosine())
+    x, t = jnp.asarray(np.random.default_rng(2).normal(size=(3, 6))), jnp.array([0.1, 0.5, 0.9])
+    lanes = LaneDenoiser(sde, mean, cov)
+    expected = correlated(mean, cov).flow_map(sde)(x, t)
+    for times in (t, jnp.repeat(t[:, None], 6, 1)):
+        found = lanes(x, times)
+        np.testing.assert_allclose(found.x0, expected.x0, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found.eps, expected.eps, rtol=1e-9, atol=1e-12)
+
+
+def test_lanes_at_time_0_give_the_schur_complement(x64):
+    """Forecasts would not be the conditional mean of what is unknown given what is known."""
+    mean, cov = autoregression()
+    sde = VP(Cosine())
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 6)))
+    t = jnp.array([[0.0] * 3 + [0.7] * 3, [0.0] * 3 + [0.2, 0.5, 0.9]])
+    found = LaneDenoiser(sde, mean, cov)(x, t)
+    gain = cov[3:, :3] @ jnp.linalg.inv(cov[:3, :3])
+    given = mean[None, 3:] + (x[:, :3] - mean[None, :3]) @ gain.T
+    rest = cov[3:, 3:] - gain @ cov[:3, 3:]
+    for row in range(2):
+        alpha, sigma = sde.alpha(t[row, 3:]), sde.sigma(t[row, 3:])
+        var = jnp.outer(alpha, alpha) * rest + jnp.diag(sigma**2)
+        score = jnp.linalg.inv(var) @ (x[row, 3:] - alpha * given[row])
+        np.testing.assert_allclose(found.x0[row, :3], x[row, :3], atol=1e-3)
+        np.testing.assert_allclose(
+            found.x0[row, 3:], given[row] + rest @ (alpha * score), atol=1e-3
+        )
+
+
+def test_lanes_refuse_times_of_another_shape():
+    """A time per sample and one per value would be broadcast into each other in silence."""
+    mean, cov = autoregression()
+    with pytest.raises(ValueError, match=r"t has the shape \(2, 5\); needs \(2,\) or \(2, 6\)"):
+        LaneDenoiser(VP(Cosine()), mean, cov)(jnp.zeros((2, 6)), jnp.zeros((2, 5)))
