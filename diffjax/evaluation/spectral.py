@@ -49,6 +49,13 @@ def log_spectral(real: Real, samples: Samples, resamples: int = 20) -> dict[str,
 
     See `distance`; with several channels it is the mean over them. Raises ValueError for items that
     are no sounds, and for samples that were not made for held-out items.
+
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> source = lambda split: data.Memory(np.ones((4, 600, 1), np.int16), kind="audio")
+    >>> real = Real(source, data.Reading(kind="audio"), 4, Path())
+    >>> log_spectral(real, Samples(real.test.x, None, asked=np.arange(4)), resamples=0)
+    {'decibels': 0.0}
     """
     if real.test.form.kind != "audio":
         raise ValueError(f"log_spectral: needs sounds; the items are {real.test.form.kind}")
