@@ -59,15 +59,9 @@ def table(
     try:
         cells = _cells(file)
         names = columns or tuple(name for name in cells if name != label)
-        for setting, wanted in (
-            ("columns", names),
-            ("categories", categories),
-            ("label", (label,) if label else ()),
-        ):
-            if unknown := [name for name in wanted if name not in cells]:
-                known = nearest(unknown[0], cells)
-                raise ValueError(f"{setting}={unknown[0]!r}: no such column{known}")
-        rows = _complete(cells, {*names, *([label] if label else [])}, missing)
+        labelled = (label,) if label else ()
+        _check_names(cells, columns=names, categories=categories, label=labelled)
+        rows = _complete(cells, {*names, *labelled}, missing)
         cells = {k: [column[i] for i in rows] for k, column in cells.items()}
         index, train = (part([str(i) for i in rows], s, holdout) for s in (split, "train"))
         describe = lambda k: _column(k, cells[k], rows, train, "" if k in categories else scale)
@@ -89,6 +83,15 @@ def table(
         units=(("columns", described),),
         class_names=() if [*levels] == [*map(str, range(len(levels)))] else tuple(map(str, levels)),
     )
+
+
+def _check_names(cells: Mapping[str, Sequence[str]], **wanted: Sequence[str]) -> None:
+    """Raise ValueError for a setting that names a column which does not exist."""
+    for setting, names in wanted.items():
+        if unknown := [name for name in names if name not in cells]:
+            raise ValueError(
+                f"{setting}={unknown[0]!r}: no such column{nearest(unknown[0], cells)}"
+            )
 
 
 def _cells(file: Path) -> dict[str, list[str]]:
