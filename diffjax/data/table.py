@@ -59,9 +59,8 @@ def table(
     try:
         cells = _cells(file)
         names = columns or tuple(name for name in cells if name != label)
-        labelled = (label,) if label else ()
-        _check_names(cells, columns=names, categories=categories, label=labelled)
-        rows = _complete(cells, {*names, *labelled}, missing)
+        _check_names(cells, columns=names, categories=categories, label=[label] * bool(label))
+        rows = _complete(cells, {*names, *[label] * bool(label)}, missing)
         cells = {k: [column[i] for i in rows] for k, column in cells.items()}
         index, train = (part([str(i) for i in rows], s, holdout) for s in (split, "train"))
         describe = lambda k: _column(k, cells[k], rows, train, "" if k in categories else scale)
@@ -74,15 +73,13 @@ def table(
         raise
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{file}: {error}") from error
-    levels, labels = np.unique(cells[label], return_inverse=True) if label else ([], None)
-    return Memory(
-        x=x[index].astype(np.float32),
-        label=None if labels is None else labels[index].astype(np.int32),
-        classes=len(levels),
-        kind="table",
-        units=(("columns", described),),
-        class_names=() if [*levels] == [*map(str, range(len(levels)))] else tuple(map(str, levels)),
-    )
+    x, units = x[index].astype(np.float32), (("columns", described),)
+    if not label:
+        return Memory(x, kind="table", units=units)
+    levels, labels = np.unique(cells[label], return_inverse=True)
+    named = () if [*levels] == [*map(str, range(len(levels)))] else tuple(map(str, levels))
+    labels = labels[index].astype(np.int32)
+    return Memory(x, labels, len(levels), "table", units=units, class_names=named)
 
 
 def _check_names(cells: Mapping[str, Sequence[str]], **wanted: Sequence[str]) -> None:
