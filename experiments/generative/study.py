@@ -287,6 +287,8 @@ def tables(folder: Path) -> dict[str, str]:
                 has = all(key in cell for cell in cells)
                 values.append(of_seeds(cells, key) if has else "not defined")
                 lines.append([f"{label}, {steps}", *values])
+            if not lines:
+                continue
             draws = [number(at["reference"][c]) for c in columns]
             heads = ["family, passes", *columns.values(), title]
             made[f"generative-{name}-{size}"] = table(heads, [*lines, ["data", *draws, ""]])
