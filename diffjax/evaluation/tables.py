@@ -210,7 +210,7 @@ def _score(train: Columns, test: Columns, target: str, kinds: Any, log: bool) ->
         np.array([levels(name)[v] for v in of[name]]) if levels(name) else of[name]
     )
     inputs = lambda of: np.stack([coded(of, name) for name in names], 1).astype(np.float64)
-    categories = [bool(levels(name)) for name in names]
+    categories: Any = [bool(levels(name)) for name in names]
     if levels(target):
         if len({*train[target]}) < 2:  # a constant prediction needs no model
             return float((test[target] == train[target][0]).mean())

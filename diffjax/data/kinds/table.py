@@ -61,8 +61,8 @@ def quantile(train: np.ndarray) -> Column:
 def _ends(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Return the indices without those between two equal numbers."""
     chosen = values[index]
-    changes = np.r_[True, chosen[1:] != chosen[:-1], True]
-    return index[changes[1:] | changes[:-1]]
+    changes = np.concatenate([[True], chosen[1:] != chosen[:-1], [True]])
+    return index[np.logical_or(changes[1:], changes[:-1])]
 
 
 SCALES: Mapping[str, Callable[[np.ndarray], Column]] = {"standard": standard, "quantile": quantile}
