@@ -156,9 +156,9 @@ class Study:
         self.seeds = SEEDS[:1] if short else SEEDS
         budgets = [b / 20 for b in self.data.budgets[:1]] if short else [*self.data.budgets]
         stored = json.loads(self.path.read_text()) if self.path.exists() else {}
-        fresh = {"budgets": budgets, "families": {}}
+        fresh: dict[str, Any] = {"budgets": budgets, "families": {}}
         same = stored.get("budgets", [])[:1] == budgets[:1]  # trials are made at the smallest
-        self.report = stored | {"budgets": budgets} if same else fresh
+        self.report: dict[str, Any] = stored | {"budgets": budgets} if same else fresh
 
     def write(self) -> None:
         write_text(self.path, json.dumps(self.report | provenance(), indent=1) + "\n")
