@@ -3,9 +3,9 @@
 python -m diffjax.train --config=configs/emoji_text.py --workdir=runs/emoji
 
 Then `python -m diffjax.sample --workdir=runs/emoji --prompt="red apple, noto style"`. The test
-split has pairs of a concept and a style that training has not seen together. The first
-2,000 steps take about 36 minutes of a core (experiments/text); no result of the full length was
-measured yet.
+split has pairs of a concept and a style that training has not seen together. 8,000
+steps take about 2.1 hours of a core, after which the true image of a held-out pair has the median
+rank 45 of 1,590 at guidance 5 (experiments/text); no result of the full length was measured yet.
 """
 
 import ml_collections
