@@ -174,6 +174,7 @@ def downstream(
     >>> found["target"], found["score"] > 0.9 > found["shuffled"]
     ('x1', True)
     """
+    import sklearn.ensemble  # noqa: F401  it loads the library whose threads are limited
     from threadpoolctl import threadpool_limits
 
     held = _columns(real, real.test.x, "downstream")
@@ -190,8 +191,7 @@ def downstream(
     shuffled = {name: rng.permutation(x) for name, x in made.items()}
     kinds = described(dict(real.train.form.units), real.train.shape[0])
     score = lambda train: _score(train, held, target, kinds, log)
-    # Several threads wait for each other on a machine that other work shares.
-    with threadpool_limits(1, "openmp"):
+    with threadpool_limits(1, "openmp"):  # threads wait for each other where other work runs
         scores = {
             "score": score(made),
             "real": score(true),

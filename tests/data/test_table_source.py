@@ -126,9 +126,9 @@ def test_normal_scores_have_an_exact_inverse_and_are_monotone(shape):
     low, high = train.min(), train.max()
     between = np.r_[train, np.linspace(low, high, 997), low - 1.5, high + 0.25]
     for spread in (0.5, np.random.default_rng(1).random(len(between))):
-        scores = encoded(between, column, spread)
+        scores = encoded([*map(repr, between.tolist())], column, spread)
         np.testing.assert_allclose(decoded(scores, units)["a"], between, rtol=1e-9, atol=1e-9)
-    ordered = encoded(np.unique(between), column)[:, 0]
+    ordered = encoded([*map(repr, np.unique(between).tolist())], column)[:, 0]
     assert (np.diff(ordered) > 0).all()
 
 
@@ -136,7 +136,9 @@ def test_normal_scores_have_an_exact_inverse_and_are_monotone(shape):
 def test_normal_scores_of_training_rows_are_normal(shape):
     """The network would have to learn the steps of equal numbers."""
     train = numbers(shape)
-    scores = encoded(train, quantile(train), np.random.default_rng(2).random(len(train)))[:, 0]
+    scores = encoded(
+        [*map(repr, train.tolist())], quantile(train), np.random.default_rng(2).random(len(train))
+    )[:, 0]
     exact = NormalDist()
     cdf = np.array([exact.cdf(z) for z in np.sort(scores)])
     distance = np.abs(cdf - (np.arange(len(train)) + 0.5) / len(train)).max()
