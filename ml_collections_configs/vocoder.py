@@ -7,8 +7,8 @@ PATH is a folder of WAV files of 16 bits and 8 kHz, such as the 25 minutes of on
 package asterisk-core-sounds-en-wav (CC BY-SA 3.0), without its files of silence. Then `python -m
 diffjax.sample --workdir=runs/vocoder --num=8 --out=sounds` makes held-out sounds of their mel
 bands, and `python -m diffjax.evaluate --workdir=runs/vocoder --metrics=log_spectral` compares both.
-The 2,000 steps take about 55 minutes of a shared core and are far too few: the distance is 11.7 dB, and
-that of Griffin-Lim 6.5 dB (experiments/vocoder).
+The 2,000 steps take about 55 minutes of a shared core and are far too few: the distance is 11.7 dB,
+and that of Griffin-Lim 6.5 dB (experiments/vocoder).
 """
 
 import ml_collections
