@@ -56,7 +56,7 @@ def correlation_error(a: np.ndarray, b: np.ndarray) -> float:
     a, b: (N, D) and (M, D). A value that is the same in all rows of one of them has correlation 0.
 
     >>> x = np.array([[0.0, 0.0], [1.0, 1.0]])
-    >>> correlation_error(x, x * [1, -1])
+    >>> round(correlation_error(x, x * [1, -1]), 6)
     2.0
     """
     return float(np.abs(_correlations(a) - _correlations(b)).max())
@@ -102,7 +102,7 @@ def columns(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]
 
     >>> from pathlib import Path
     >>> from diffjax import data
-    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
     >>> real = Real(lambda split: data.Memory(x, kind="table"), data.Reading(), 40, Path())
     >>> columns(real, Samples(real.test.x, None), resamples=0)["largest"]
     0.0
@@ -134,8 +134,9 @@ def closest_record(real: Real, samples: Samples, resamples: int = 20) -> dict[st
 
     >>> from pathlib import Path
     >>> from diffjax import data
-    >>> draw = lambda split: np.random.default_rng(len(split)).normal(size=(40, 2))
-    >>> real = Real(lambda s: data.Memory(draw(s), kind="table"), data.Reading(), 40, Path())
+    >>> x = np.random.default_rng(0).normal(size=(2, 40, 2)).astype(np.float32)
+    >>> rows = lambda split: data.Memory(x[int(split == "test")], kind="table")
+    >>> real = Real(rows, data.Reading(), 40, Path())
     >>> closest_record(real, Samples(real.train.x, None), resamples=0)["copies"]
     1.0
     """
@@ -168,7 +169,7 @@ def downstream(
 
     >>> from pathlib import Path
     >>> from diffjax import data
-    >>> x = np.repeat(np.linspace(-1, 1, 200)[:, None], 2, 1)  # the second column is the first
+    >>> x = np.repeat(np.linspace(-1, 1, 200, dtype=np.float32)[:, None], 2, 1)  # twice the same
     >>> real = Real(lambda split: data.Memory(x, kind="table"), data.Reading(), 200, Path())
     >>> found = downstream(real, Samples(x, None))
     >>> found["target"], found["score"] > 0.9 > found["shuffled"]
