@@ -2,8 +2,8 @@
 
 python -m diffjax.train --config=configs/digits_masked.py --workdir=runs/digits_masked
 
-Held-out digits, given their labels: 1.86 bits per dimension after 1,000 of the 1,500 steps, where
-independent pixels need 2.43.
+Held-out digits, given their labels, need 1.77 bits per dimension, where independent pixels need 2.43
+(experiments/discrete).
 """
 
 import ml_collections

@@ -75,7 +75,7 @@ def tables(folder: Path) -> dict[str, str]:
     lines = [
         [
             name,
-            row.get("step", ""),
+            str(row.get("step", "")),
             f"{row['bits']:.3f}" + (f" ± {row['error']:.3f}" if "error" in row else ""),
             *(f"{row[k]:.1%}" if k in row else "" for k in ("ancestral", "first_hitting")),
         ]
