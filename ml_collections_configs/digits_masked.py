@@ -2,8 +2,8 @@
 
 python -m diffjax.train --config=configs/digits_masked.py --workdir=runs/digits_masked
 
-Held-out digits, given their labels, need 1.77 bits per dimension, where independent pixels need 2.43
-(experiments/discrete).
+Held-out digits, given their labels, need 1.77 bits per dimension, where independent pixels need
+2.43 (experiments/discrete).
 """
 
 import ml_collections
