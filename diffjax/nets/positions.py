@@ -57,7 +57,7 @@ def sincos(
     True
     """
     parts = shares(width, len(grid))[::-1]
-    steps = [n / m for m, n in zip(grid, cover or grid, strict=True)]
+    steps = [n / m for m, n in zip(grid, cover, strict=True)] if cover else [1.0] * len(grid)
     tables = [a * s / stretch for a, s in zip(angles(grid, parts), steps, strict=True)]
     return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in tables])
 

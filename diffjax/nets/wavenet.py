@@ -49,7 +49,7 @@ class WaveNet(nn.Module):
             u = near(h + nn.Dense(width)(emb)[:, None], 2 ** (k % self.cycle))
             u = Dense(2 * width)(u)
             if local.shape[-1]:
-                u = u + Dense(2 * width)(local)
+                u = u + Dense(2 * width, name=f"local_{k}")(local)
             value, gate = jnp.split(u, 2, axis=-1)
             more, skip = jnp.split(Dense(2 * width)(jnp.tanh(value) * nn.sigmoid(gate)), 2, axis=-1)
             h, total = (h + more) * 0.5**0.5, total + skip

@@ -33,6 +33,7 @@ SMALL = {
     "edm2": ({**UNET, "head_channels": 4}, GRID),
     "dit": ({"width": 12, "depth": 2, "heads": 2}, GRID),
     "mlp": ({"width": 12, "depth": 1}, (5,)),
+    "wavenet": ({"channels": 8, "depth": 2}, (6, 2)),
 }
 SIZES = {
     **{"label": 3, "vector": 4, "tokens": 5, "words": 7},
@@ -208,6 +209,8 @@ NAMES = {
     "edm2": {"MPEmbedding_0/label", "MPEmbedding_0/vector"},
     "mlp": {"Embedding_0/augment", "Embedding_0/label", "Embedding_0/no_vector",
             "Embedding_0/vector"},
+    "wavenet": {"Embedding_0/augment", "Embedding_0/label", "Embedding_0/no_vector",
+                "Embedding_0/vector", "local_0", "local_1"},
 }  # fmt: skip
 
 

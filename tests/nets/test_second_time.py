@@ -16,15 +16,16 @@ from diffjax.parameterization import Edm, quarter_log_sigma
 from diffjax.schedules import Cosine
 from diffjax.sde import VP, Flow
 
-B = 3
+B, IMAGE = 3, (4, 4, 1)
 SMALL = {
-    "unet": ({"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2}, True),
+    "unet": ({"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2}, IMAGE),
     "edm2": (
         {"channels": 8, "multipliers": (1,), "blocks": 1, "head_channels": 4, "attention": (4,)},
-        True,
+        IMAGE,
     ),
-    "dit": ({"width": 12, "depth": 1, "heads": 2}, True),
-    "mlp": ({"width": 12, "depth": 1}, False),
+    "dit": ({"width": 12, "depth": 1, "heads": 2}, IMAGE),
+    "mlp": ({"width": 12, "depth": 1}, (4,)),
+    "wavenet": ({"channels": 8, "depth": 2}, (6, 1)),
 }
 OWN = ("to", "to_in", "to_out")
 """Parameters of a second time."""
@@ -58,10 +59,10 @@ def made(name):
 
     The last value is the compiled output of the first network as a function of parameters and `to`.
     """
-    settings, grid = SMALL[name]
+    settings, shape = SMALL[name]
     make = lambda *more: NETWORKS[name](**settings, conditions=(Label(2), *more))
     network, plain = make(To()), make()
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *((4, 4, 1) if grid else (4,)))), "f4")
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *shape)), "f4")
     given = x, jnp.array([0.3, 0.7, 1.1])
     shapes = jax.eval_shape(network.init, jax.random.key(0), *given, None)
     without = jax.eval_shape(plain.init, jax.random.key(0), *given, None)
