@@ -111,6 +111,7 @@ def test_another_size_is_that_of_latents_and_conditions(case):
         assert job.cond["text_pooled"][0, -6:].tolist() == [*sides, 0, 0, *sides]
 
 
+@pytest.mark.thorough
 def test_another_size_is_that_of_diffusers(case):
     """Positions, attention, or the sizes that SDXL reads would be those of training."""
     name, trained = case
