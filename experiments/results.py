@@ -134,8 +134,16 @@ STUDIES = {
             "--config.data.name=sounds:$SOUNDS --config.train.steps=20",
             "-m experiments.vocoder.study --run={out}/run --out={out} --num=8",
         ),
-        4,
+        2.5,
         needs="SOUNDS",
+    ),
+    "discrete": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/digits_masked.py "
+            "--config.train.steps=20",
+            "-m experiments.discrete.study --runs {out}/run --out={out} --num=20",
+        ),
+        1.5,
     ),
     "watermark": Study(
         (

@@ -33,8 +33,6 @@ def get_config() -> ml_collections.ConfigDict:
                 log_every=50,
                 sample_every=750,
                 checkpoint_every=500,
-                held_out_every=500,
-                held_out=297,
                 keep=1,
                 samples=60,
             ),

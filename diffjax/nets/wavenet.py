@@ -20,8 +20,9 @@ class WaveNet(nn.Module):
     """Gated residual layers of dilated convolutions, whose skip outputs are summed.
 
     Layer k has the dilation 2^(k mod cycle), so an output depends on 1 + 2 sum 2^(k mod cycle)
-    positions of the input (arXiv:2009.09761, sec. 3.2; arXiv:1609.03499). The output starts at
-    zero. learn_variance: return a second output like the first, for the variance of a step.
+    positions of the input (arXiv:2009.09761, sec. 3.2; arXiv:1609.03499). SiLU stands in place of
+    ReLU, because flow maps need derivatives without kinks. The output starts at zero.
+    learn_variance: return a second output like the first, for the variance of a step.
     """
 
     channels: int = 64
@@ -44,7 +45,7 @@ class WaveNet(nn.Module):
         width, n = self.channels, x.shape[-1]
         emb = Embedding(4 * width, FEATURES, self.conditions)(x, c_noise, cond)
         local = self.conditions.beside(x, cond)[..., n:]
-        h, total = nn.relu(Dense(width)(x)), jnp.zeros((), x.dtype)
+        h, total = nn.silu(Dense(width)(x)), jnp.zeros((), x.dtype)
         for k in range(self.depth):
             u = near(h + nn.Dense(width)(emb)[:, None], 2 ** (k % self.cycle))
             u = Dense(2 * width)(u)
@@ -53,7 +54,7 @@ class WaveNet(nn.Module):
             value, gate = jnp.split(u, 2, axis=-1)
             more, skip = jnp.split(Dense(2 * width)(jnp.tanh(value) * nn.sigmoid(gate)), 2, axis=-1)
             h, total = (h + more) * 0.5**0.5, total + skip
-        h = nn.relu(Dense(width)(total * self.depth**-0.5))
+        h = nn.silu(Dense(width)(total * self.depth**-0.5))
         last = Dense(n * (1 + self.learn_variance), kernel_init=zeros, name="out")
         return outputs(last(h), self.learn_variance)
 
