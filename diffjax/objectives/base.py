@@ -71,6 +71,7 @@ class Context(NamedTuple):
     evaluating: whether this is the held-out loss, in which no condition is dropped; the networks of
     `model` are in evaluation mode then, and others must be called without a key.
 
+    >>> import jax.numpy as jnp
     >>> Context(model=None, params={}, batch={"x": jnp.zeros((4, 2))}, key=None).evaluating
     False
     """
