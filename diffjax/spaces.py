@@ -4,7 +4,7 @@ A space is an orthogonal projection P of items with its rank r = tr P. A row of 
 a linear combination of states, predictions and noises. If the initial state, every noise and every
 prediction lie in the subspace, so does every state, and restricted to it the process is an ordinary
 diffusion in r dimensions. The loss is then a mean over r values, and densities are those of r
-dimensions (arXiv:2203.17003, sec. 3, for centred points).
+dimensions (arXiv:2203.17003, for centred points).
 
 A mask (B, ...) broadcasts against items and is 1 for values that exist and 0 for padding.
 """
@@ -101,7 +101,7 @@ class Masked(Space):
 class Centred(Space):
     """Points (N, d) whose mean over the first axis of an item is 0, without padding points.
 
-    The rank is (N - 1) d (arXiv:2203.17003, sec. 3.1), with N the points that the mask counts.
+    The rank is (N - 1) d (arXiv:2203.17003), with N the points that the mask counts.
 
     >>> Centred().project(jnp.array([[[1.0], [3.0]]])).tolist(), Centred().rank((4, 2))
     ([[[-1.0], [1.0]]], 6)

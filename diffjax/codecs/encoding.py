@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ from diffjax.data.pipeline import Reading, centred
 from diffjax.data.source import Captioned, Source, fingerprint
 from diffjax.devices.mesh import layout
 from diffjax.files import write_text
-from diffjax.io.rows import Rows
+from diffjax.io.rows import Rows, claimed, record
 from diffjax.io.writing import writing
 from diffjax.progress import Progress
 
@@ -96,8 +95,13 @@ class Encoding:
         bytes as a result. Raises ConfigError for a folder with other files or with other latents,
         and for moments beyond the range of float16.
         """
-        done = self._claim(out)
+        names, done = (ABOUT, UNFINISHED), dict.fromkeys(self.sources, 0)
+        done |= claimed(out, names, self.settings, "latents") or {}
         if not (out / ABOUT).exists():
+            with writing(f"--out={out}"):
+                for split in self.sources:
+                    (out / split).mkdir(exist_ok=True)
+            record(out, UNFINISHED, self.settings, done)
             total = sum(self.rows(split) for split in self.sources)
             with Progress("encode", total, "image", sum(done.values()), lines=60) as progress:
                 for split in self.sources:
@@ -107,41 +111,6 @@ class Encoding:
                 write_text(out / ABOUT, json.dumps(self._described(out), indent=2) + "\n")
                 (out / UNFINISHED).unlink()
         return json.loads((out / ABOUT).read_text())
-
-    def _claim(self, out: Path) -> dict[str, int]:
-        """Return the number of finished rows by split, after a check that `out` is for them."""
-        done = dict.fromkeys(self.sources, 0)
-        file = next((out / name for name in (ABOUT, UNFINISHED) if (out / name).is_file()), None)
-        if file is None:
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise ConfigError(f"--out={out}: holds other files; needs a new or an empty folder")
-            with writing(f"--out={out}"):
-                for split in self.sources:
-                    (out / split).mkdir(parents=True, exist_ok=True)
-            self._record(out, done)
-            return done
-        try:
-            stated = json.loads(file.read_text())
-            there, done = stated["settings"], done | stated.get("done", {})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{file}: cannot be read; remove {out}") from error
-        for name, here in self.settings.items():
-            if there.get(name) != here:
-                raise ConfigError(
-                    f"--out={out}: holds latents of other settings: {name} is {there.get(name)!r} "
-                    f"there and {here!r} here; use another folder"
-                )
-        return done
-
-    def _record(
-        self, out: Path, done: Mapping[str, int], files: Mapping[str, Rows] = MappingProxyType({})
-    ) -> None:
-        """Record the number of finished rows by split, once all rows are on the disk."""
-        stated = {"settings": self.settings, "done": done}
-        with writing(f"--out={out}"):
-            for file in files.values():
-                file.settle()
-            write_text(out / UNFINISHED, json.dumps(stated) + "\n")
 
     def _encode(self, split: str, out: Path, done: dict[str, int], progress: Progress) -> None:
         """Encode the rows of a split that are not done, and record them from time to time."""
@@ -162,10 +131,10 @@ class Encoding:
                 done[split] += len(moments)
                 progress.advance(len(moments))
                 if time.monotonic() - recorded > SECONDS:
-                    self._record(out, done, files)
+                    record(out, UNFINISHED, self.settings, done, files.values())
                     recorded = time.monotonic()
         finally:
-            self._record(out, done, files)
+            record(out, UNFINISHED, self.settings, done, files.values())
             for file in files.values():
                 file.close()
 

@@ -1,7 +1,7 @@
 """Packing: values of several kinds as one vector (B, D), and back, by a static layout.
 
 Networks unpack; schedules, losses and samplers see vectors. Categorical parts are one-hot vectors
-times a scale, which is 0.25 for the types of atoms in arXiv:2203.17003, app. C: with coordinates of
+times a scale, which is 0.25 for the types of atoms in arXiv:2203.17003: with coordinates of
 unit variance they are then decided later, at lower noise. They are decoded by the largest value.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,12 +49,12 @@ class Sounds:
         shape, units = (self.length, self.x.shape[1]), (("rate", self.rate),)
         return Form("audio", shape, label, "int16", units, self.class_names)
 
-    @property
+    @functools.cached_property
     def _counts(self) -> np.ndarray:
         """The number of items of each sound."""
         return np.maximum(np.diff(self.begins) // self.length, 1)
 
-    @property
+    @functools.cached_property
     def _owner(self) -> np.ndarray:
         """The sound of each item."""
         return np.repeat(np.arange(len(self.begins) - 1), self._counts)

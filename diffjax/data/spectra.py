@@ -61,7 +61,7 @@ def istft(spectrum: Spectrum, length: int, window: int = 256, hop: int = 64) -> 
     """Return the sounds (..., L) whose transform is nearest to a spectrum, in the squared error.
 
     It is the inverse of `stft` for the transform of a sound, apart from rounding (Griffin and Lim
-    1984, eq. 6). length: the number of samples. Raises ValueError as `stft` does.
+    1984). length: the number of samples. Raises ValueError as `stft` does.
 
     >>> x = np.random.default_rng(0).normal(size=(2, 1000))
     >>> bool(np.allclose(istft(stft(x), 1000), x))

@@ -151,8 +151,7 @@ class Masked(Process):
 
     A masked token is revealed between t and s with the probability 1 - lost(s) / lost(t), as a
     level that is drawn from its logits; others stay (arXiv:2406.07524, SUBS). The bound is the
-    integral of -a' / (1 - a) times the cross-entropies of the masked tokens (arXiv:2406.04329,
-    eq. 5).
+    integral of -a' / (1 - a) times the cross-entropies of the masked tokens (arXiv:2406.04329).
 
     >>> Masked(3).step(jnp.zeros((1, 1, 3)), jnp.array([[3]]), jnp.array([0.4]), jnp.array([1.0]))
     Array([[[-1.6094..., -1.6094..., -1.6094..., -0.9162...]]], dtype=float32)
@@ -181,8 +180,8 @@ class Masked(Process):
 class Uniform(Process):
     """The uniform process: a lost token becomes one of the K levels, each with 1 / K.
 
-    A step is the posterior of arXiv:2107.03006, eq. 3, averaged over p(x0 | x_t). The bound is that
-    of the reverse jumps: with r(y) = q_t(y | x0) / q_t(x_t | x0), R(y) its mean under p(x0 | x_t)
+    A step is the posterior of arXiv:2107.03006, averaged over p(x0 | x_t). The bound is that of the
+    reverse jumps: with r(y) = q_t(y | x0) / q_t(x_t | x0), R(y) its mean under p(x0 | x_t)
     and the forward rate -a' / a / K of each jump, the integral of the rate times the sum over
     y != x_t of R - r + r log(r / R) (arXiv:2205.14987).
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from diffjax.config import ConfigError
 from diffjax.data.encoded import file_of, opened
 from diffjax.encoders.base import Encoder
 from diffjax.files import reason, write_text
-from diffjax.io.rows import Rows
+from diffjax.io.rows import Rows, claimed, record
 from diffjax.io.writing import writing
 from diffjax.progress import Progress
 from diffjax.specs import Spec
@@ -137,8 +136,9 @@ class TextEncoding:
             "captions": digest(captions),
             "half": self.half,
         }
-        done = claimed(out, settings)
+        done = claimed(out, (ABOUT, UNFINISHED), settings, "captions") or 0
         if not (out / ABOUT).exists():
+            record(out, UNFINISHED, settings, done)
             with Progress("encode", len(captions), "caption", done, lines=60) as progress:
                 self._encode(captions, out, settings, done, progress)
             about = {
@@ -182,52 +182,12 @@ class TextEncoding:
                 done += min(BATCH, len(captions) - done)
                 progress.advance(min(BATCH, done))
                 if time.monotonic() - recorded > SECONDS:
-                    record(out, settings, done, files)
+                    record(out, UNFINISHED, settings, done, files.values())
                     recorded = time.monotonic()
         finally:
-            record(out, settings, done, files)
+            record(out, UNFINISHED, settings, done, files.values())
             for file in files.values():
                 file.close()
-
-
-def claimed(out: Path, settings: Mapping[str, Any]) -> int:
-    """Return the number of finished rows in a folder, after a check that it is for them.
-
-    Raises ConfigError for a folder with other files, or with captions of other settings.
-    """
-    file = next((out / name for name in (ABOUT, UNFINISHED) if (out / name).is_file()), None)
-    if file is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"--out={out}: holds other files; needs a new or an empty folder")
-        with writing(f"--out={out}"):
-            out.mkdir(parents=True, exist_ok=True)
-        record(out, settings, 0)
-        return 0
-    try:
-        stated = json.loads(file.read_text())
-        there, done = stated["settings"], int(stated.get("done", 0))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: cannot be read; remove {out}") from error
-    for name, here in settings.items():
-        if there.get(name) != here:
-            raise ConfigError(
-                f"--out={out}: holds captions of other settings: {name} is {there.get(name)!r} "
-                f"there and {here!r} here; use another folder"
-            )
-    return done
-
-
-def record(
-    out: Path,
-    settings: Mapping[str, Any],
-    done: int,
-    files: Mapping[str, Rows] = MappingProxyType({}),
-) -> None:
-    """Record the number of finished rows, once all rows are on the disk."""
-    with writing(f"--out={out}"):
-        for file in files.values():
-            file.settle()
-        write_text(out / UNFINISHED, json.dumps({"settings": settings, "done": done}) + "\n")
 
 
 def digest(captions: Sequence[str]) -> str:

@@ -13,14 +13,14 @@ from diffjax.nets.layers import NONE, VECTORS, Dense, Embedding, Output, outputs
 from diffjax.nets.network import Network, linen
 
 FEATURES = 128
-"""Number of features of the noise label (arXiv:2009.09761, sec. 3.1)."""
+"""Number of features of the noise label (arXiv:2009.09761)."""
 
 
 class WaveNet(nn.Module):
     """Gated residual layers of dilated convolutions, whose skip outputs are summed.
 
     Layer k has the dilation 2^(k mod cycle), so an output depends on 1 + 2 sum 2^(k mod cycle)
-    positions of the input (arXiv:2009.09761, sec. 3.2; arXiv:1609.03499). SiLU stands in place of
+    positions of the input (arXiv:2009.09761; arXiv:1609.03499). SiLU stands in place of
     ReLU, because flow maps need derivatives without kinks. The output starts at zero.
     learn_variance: return a second output like the first, for the variance of a step.
     """

@@ -47,7 +47,7 @@ def sized(
     if (codec := e.decoding.codec) is not None:
         shape = builder.refuse(f"{shown}: the codec")(codec.latent_shape)(shape)
     network = network_at(builder.completed(e.config)["network"], form.shape, shape, shown)
-    config = {**e.config, "network": network, "data": told(e.config["data"], sides)}
+    config = {**e.config, "network": network, "data": stating(e.config["data"], sides)}
     check_times(config, shown)
     resized = dataclasses.replace(form, shape=tuple(shape))
     experiment = builder.refuse(shown)(builder.experiment)(config, resized)
@@ -107,10 +107,10 @@ def network_at(
     return dict(network)
 
 
-def told(data: Config, sides: tuple[int, int]) -> dict[str, Any]:
+def stating(data: Config, sides: tuple[int, int]) -> dict[str, Any]:
     """Return the section `data` whose encoder states the sides of images, if it states any.
 
-    >>> told({"encoder": "clip_pair:path=sdxl,size=1024"}, (768, 1024))
+    >>> stating({"encoder": "clip_pair:path=sdxl,size=1024"}, (768, 1024))
     {'encoder': 'clip_pair:path=sdxl,size=((768, 1024))'}
     """
     entry = parse(data["encoder"]) if data.get("encoder") else {}

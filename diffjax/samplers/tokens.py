@@ -2,7 +2,7 @@
 
 `ancestral` draws x_s from p(x_s | x_t) for each token, between the times of a grid. `first_hitting`
 reveals the tokens of the masked process in a random order at exact times, equally many in each row
-(arXiv:2409.02908, Alg. 1); one per row gives the law of the network without an error of the grid.
+(arXiv:2409.02908); one per row gives the law of the network without an error of the grid.
 """
 
 from __future__ import annotations

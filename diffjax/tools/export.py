@@ -182,6 +182,8 @@ def programmed(asked: argparse.Namespace, trained: Trained, quantize: str | None
     from diffjax.samplers.plan import Plan
 
     what = asked.what or ("network" if asked.format == "diffusers" else "sampler")
+    if trained.experiment.loss.process:
+        raise ConfigError(f"--what={what}: the network predicts logits of tokens, not x0 and eps")
     job = trained.job()
     if what == "sampler" and isinstance(job.plan, Plan) and job.plan.guidance.weighs:
         job = trained.job(weight=[1.0])  # of each sample, an input of the program

@@ -1,7 +1,7 @@
 """RealNVP on vectors (arXiv:1605.08803): affine couplings whose Jacobian is triangular.
 
 Levels are dequantised with uniform noise and stretched by a logit, so that the density of the
-continuous values bounds the probability of the levels (arXiv:1511.01844, sec. 3.1).
+continuous values bounds the probability of the levels (arXiv:1511.01844).
 """
 
 from __future__ import annotations

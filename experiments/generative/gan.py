@@ -1,4 +1,4 @@
-"""R3GAN on perceptrons: relativistic pairing with R1 and R2 (arXiv:2501.05441, eq. 2 and 4-6).
+"""R3GAN on perceptrons: relativistic pairing with R1 and R2 (arXiv:2501.05441).
 
 Both networks are residual and without normalisation. With f(t) = softplus(-t) the discriminator
 descends E f(D(x) - D(G(z))) + gamma / 2 (E |grad D(x)|^2 + E |grad D(G(z))|^2), the generator

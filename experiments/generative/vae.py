@@ -1,6 +1,6 @@
 """A variational autoencoder (arXiv:1312.6114) with the bound of importance weights (1509.00519).
 
-The decoder of levels is a discretised logistic (arXiv:1606.04934, app. A), with a mean and a scale
+The decoder of levels is a discretised logistic (arXiv:1606.04934), with a mean and a scale
 of each value and unbounded outer bins; that of real numbers is a normal with one scale for all.
 """
 

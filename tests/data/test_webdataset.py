@@ -31,7 +31,7 @@ def shards(path, number=3, each=5):
 
 
 def test_captions_and_classes_stay_with_their_images(tmp_path):
-    """A network would draw other things than it is told."""
+    """A network would draw other things than its prompts say."""
     path, index = shards(tmp_path), np.array([7, 2, 11])
     whole, of_folder = (webdataset("train", p, holdout=0.0) for p in (path, str(tmp_path)))
     assert len(whole) == 15 and whole.classes == 3

@@ -210,7 +210,7 @@ def test_one_ancestral_step_samples_the_product_of_the_marginals(process):
 
 
 def test_rare_tokens_have_their_rate():
-    """Gumbel noise of few bits would make them too rare."""
+    """Tokens of probability 5e-6 would be drawn at another rate."""
     num, rare = 2**23, 5e-6
     logits = jnp.broadcast_to(jnp.log(jnp.array([1 - rare, rare], jnp.float32)), (1, num, 2))
     count = int(draw(jax.random.split(jax.random.key(0), 1), logits).sum())
