@@ -26,7 +26,7 @@ from diffjax.data.pipeline import Reading, centred
 from diffjax.data.source import Captioned, Source, fingerprint
 from diffjax.devices.mesh import layout
 from diffjax.files import write_text
-from diffjax.io.rows import Rows, claimed, record
+from diffjax.io.rows import Rows, claimed, finished, record
 from diffjax.io.writing import writing
 from diffjax.progress import Progress
 
@@ -101,7 +101,8 @@ class Encoding:
             with writing(f"--out={out}"):
                 for split in self.sources:
                     (out / split).mkdir(exist_ok=True)
-            record(out, UNFINISHED, self.settings, done)
+            if not (out / UNFINISHED).is_file():
+                record(out, UNFINISHED, self.settings, done)
             total = sum(self.rows(split) for split in self.sources)
             with Progress("encode", total, "image", sum(done.values()), lines=60) as progress:
                 for split in self.sources:
@@ -109,7 +110,7 @@ class Encoding:
                     self._write_captions(split, out)
             with writing(f"--out={out}"):
                 write_text(out / ABOUT, json.dumps(self._described(out), indent=2) + "\n")
-                (out / UNFINISHED).unlink()
+            finished(out, UNFINISHED)
         return json.loads((out / ABOUT).read_text())
 
     def _encode(self, split: str, out: Path, done: dict[str, int], progress: Progress) -> None:

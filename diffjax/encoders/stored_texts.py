@@ -16,7 +16,7 @@ from diffjax.config import ConfigError
 from diffjax.data.encoded import file_of, opened
 from diffjax.encoders.base import Encoder
 from diffjax.files import reason, write_text
-from diffjax.io.rows import Rows, claimed, record
+from diffjax.io.rows import Rows, claimed, finished, record
 from diffjax.io.writing import writing
 from diffjax.progress import Progress
 from diffjax.specs import Spec
@@ -138,7 +138,8 @@ class TextEncoding:
         }
         done = claimed(out, (ABOUT, UNFINISHED), settings, "captions") or 0
         if not (out / ABOUT).exists():
-            record(out, UNFINISHED, settings, done)
+            if not (out / UNFINISHED).is_file():
+                record(out, UNFINISHED, settings, done)
             with Progress("encode", len(captions), "caption", done, lines=60) as progress:
                 self._encode(captions, out, settings, done, progress)
             about = {
@@ -152,7 +153,7 @@ class TextEncoding:
                 lines = "".join(json.dumps(caption) + "\n" for caption in captions)
                 write_text(out / CAPTIONS, lines)
                 write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
-                (out / UNFINISHED).unlink()
+            finished(out, UNFINISHED)
         return json.loads((out / ABOUT).read_text())
 
     def _encode(

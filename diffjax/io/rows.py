@@ -94,3 +94,10 @@ def record(
         for file in files:
             file.settle()
         write_text(out / name, json.dumps({"settings": settings, "done": done}) + "\n")
+
+
+def finished(out: Path, name: str) -> None:
+    """Remove the record of work that is finished, and what killed processes have left of it."""
+    with writing(f"--out={out}"):
+        for file in (out / name, *out.glob(f"{name}.*.tmp")):
+            file.unlink()
