@@ -22,6 +22,7 @@ from diffjax.nets.residuals import NOTHING, Residuals, added
 from diffjax.nets.streams import (
     BlockSettings,
     Glorot,
+    Keys,
     Modulation,
     ParallelBlock,
     Tokens,
@@ -34,6 +35,8 @@ from diffjax.nets.streams import (
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 """Width, depth and number of heads of the published sizes (arXiv:2212.09748, tab. 1)."""
 FREQUENCIES = 256
+KEYS = "_keys"
+"""End of the names of the `Keys` of a loop or block."""
 
 
 def products(primitive: Any, *_: Any, **__: Any) -> bool:
@@ -70,7 +73,11 @@ class DiT(nn.Module):
     of those that are joined to others (`Network.encoder`).
     """
 
-    STACKS = ("blocks", "first", "second", "dual", "single")
+    STACKS = tuple(
+        f"{name}{end}"
+        for name in ("blocks", "first", "second", "dual", "single")
+        for end in ("", KEYS)
+    )
 
     settings: BlockSettings
     depth: int
@@ -217,20 +224,28 @@ class DiT(nn.Module):
         each = lambda a: nn.broadcast if a is None else 0
         if extra is not None:
             extra = jnp.pad(extra, [(0, depth - len(extra)), *[(0, 0)] * 3])
-        axes: Any = (each(skips), *(nn.broadcast,) * len(context), each(extra))
+        *before, text, inside = context
+        stacked = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+        if text is not None:
+            keys: Any = nn.vmap(Keys, in_axes=cast(Any, None), axis_size=depth, **stacked)
+            text = (keys(self.settings, name=name + KEYS)(text[0]), text[1])
+        across = nn.broadcast if text is None else (0, nn.broadcast)
+        axes: Any = (each(skips), *[nn.broadcast] * len(before), across, nn.broadcast, each(extra))
         kind = ParallelBlock if name == "single" else TransformerBlock
         looped = nn.scan(
             self._block(kind, prevent_cse=False),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
             in_axes=axes,
             length=depth,
+            **stacked,
         )
-        return looped(self.settings, **settings, name=name)(streams, skips, *context, extra)
+        block = looped(self.settings, **settings, name=name)
+        return block(streams, skips, *before, text, inside, extra)
 
     def _one(self, name: str, *inputs: Any, **settings: Any) -> Any:
-        block = self._block(TransformerBlock, prevent_cse=True)
-        return block(self.settings, **settings, name=name)(*inputs)
+        block, (*before, text, inside) = self._block(TransformerBlock, prevent_cse=True), inputs
+        if text is not None:
+            text = (Keys(self.settings, name=name + KEYS)(text[0]), text[1])
+        return block(self.settings, **settings, name=name)(*before, text, inside)
 
     def _block(self, kind: Any, prevent_cse: bool) -> Any:
         return nn.remat(kind, prevent_cse=prevent_cse, policy=POLICIES[self.remat])

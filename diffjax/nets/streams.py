@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float
 
 from diffjax.checks import one_of
 from diffjax.nets.blocks import attended as cross_attention
-from diffjax.nets.conditions.base import Sequence
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.layers import Dense, gelu, zeros
 from diffjax.nets.positions import rotate
@@ -23,6 +22,7 @@ from diffjax.nets.residuals import added
 NORMS, MLPS, MODULATIONS = ("layer", "rms"), ("gelu", "swiglu"), ("own", "shared")
 Tokens = Float[Array, "b _ w"]
 Vector = Float[Array, "b w"]
+Context = tuple[tuple[Array, Array], Bool[Array, "b m"]]
 small = nn.initializers.normal(0.02)
 Glorot = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
 Modulation = functools.partial(Dense, kernel_init=zeros)
@@ -80,13 +80,13 @@ class RMSNorm(nn.Module):
 def by_head(
     joined: Tokens,
     settings: BlockSettings,
-    norms: tuple[nn.Module, nn.Module],
+    norms: tuple[nn.Module, ...],
     turn: Array | None,
     parts: int = 3,
 ) -> tuple[Array, ...]:
     """Return queries, keys and values (B, L, heads, d), or the last two `parts` of them.
 
-    joined: the parts side by side. norms: those of queries and keys, for `qk_norm`.
+    joined: the parts side by side. norms: those of queries and keys, or of keys, for `qk_norm`.
     """
     heads = (*joined.shape[:2], settings.heads, settings.width // settings.heads)
     *qk, v = (a.reshape(heads) for a in jnp.split(joined, parts, -1))
@@ -187,8 +187,25 @@ class Stream(nn.Module):
         return x + gate_2[:, None] * self.mlp_out(activated(h, self.settings))
 
 
+class Keys(nn.Module):
+    """Keys and values (B, M, heads, d) of the tokens of a cross-attention.
+
+    They depend on the tokens alone. `DiT` computes those of all blocks before its loop over them,
+    so a compiled sampler computes them once per prompt.
+    """
+
+    settings: BlockSettings
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> tuple[Array, Array]:
+        settings, norm = self.settings, RMSNorm(name="k_norm")
+        kv = Glorot(2 * settings.width, name="kv")(tokens)
+        k, v = by_head(kv, settings, (norm,), None, 2)
+        return k, v
+
+
 class Cross(nn.Module):
-    """Cross-attention to the tokens that are present (arXiv:2310.00426, sec. 2.3).
+    """Cross-attention to the `Keys` of tokens that are present (arXiv:2310.00426, sec. 2.3).
 
     The last layer starts at zero.
     """
@@ -196,13 +213,10 @@ class Cross(nn.Module):
     settings: BlockSettings
 
     @nn.compact
-    def __call__(self, x: Tokens, tokens: Tokens, there: Bool[Array, "b m"]) -> Tokens:
-        b, width, heads = x.shape[0], self.settings.width, self.settings.heads
-        q = Glorot(width, name="q")(x).reshape(b, -1, heads, width // heads)
-        k, v = jnp.split(Glorot(2 * width, name="kv")(tokens), 2, -1)
-        k, v = (a.reshape(b, -1, heads, width // heads) for a in (k, v))
-        if self.settings.qk_norm:
-            q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+    def __call__(self, x: Tokens, keys: tuple[Array, Array], there: Bool[Array, "b m"]) -> Tokens:
+        width, norm, (k, v) = self.settings.width, RMSNorm(name="q_norm"), keys
+        q = Glorot(width, name="q")(x).reshape(*x.shape[:2], *k.shape[2:])
+        q = norm(q) if self.settings.qk_norm else q
         return Modulation(width, name="out")(cross_attention(q, k, v, there).reshape(x.shape))
 
 
@@ -212,10 +226,10 @@ class TransformerBlock(nn.Module):
     It maps (x, tokens) to ((x, tokens), x), the form that `nn.scan` needs. tokens: None, or a
     second stream in the same attention (arXiv:2403.03206, fig. 2). inside, there: masks of the
     positions of x and of tokens that the attention sees; inside=None is all of x. skip: tokens that
-    are first joined to x (arXiv:2209.12152). context: tokens for the cross-attention between
-    self-attention and MLP. extra: tokens that are added to the result. keep: whether x is returned
-    for such a skip. last: leave tokens unchanged. dual: a second attention, of x alone, beside the
-    first one (Stable Diffusion 3.5 medium).
+    are first joined to x (arXiv:2209.12152). context: keys, values and mask for the cross-attention
+    between self-attention and MLP. extra: tokens that are added to the result. keep: whether x is
+    returned for such a skip. last: leave tokens unchanged. dual: a second attention, of x alone,
+    beside the first one (Stable Diffusion 3.5 medium).
     """
 
     settings: BlockSettings
@@ -231,7 +245,7 @@ class TransformerBlock(nn.Module):
         c: Vector,
         turn: Float[Array, "l e"] | None,
         there: Bool[Array, "b m"] | None,
-        context: Sequence | None = None,
+        context: Context | None = None,
         inside: Bool[Array, "b l"] | None = None,
         extra: Tokens | None = None,
     ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:

@@ -122,8 +122,11 @@ def table(depth: int, patch: int, channels: int) -> Table:
 
     theirs = "transformer_blocks.{i}"
     block: Table = {"blocks/main/table": (np.ravel, f"{theirs}.scale_shift_table")}
-    for ours, attention, heads in (("main/qkv", "attn1", "qkv"), ("cross/kv", "attn2", "kv")):
-        block |= joined(f"blocks/{ours}", *(f"{theirs}.{attention}.to_{each}" for each in heads))
+    for ours, attention, heads in (
+        ("blocks/main/qkv", "attn1", "qkv"),
+        ("blocks_keys/kv", "attn2", "kv"),
+    ):
+        block |= joined(ours, *(f"{theirs}.{attention}.to_{each}" for each in heads))
     for ours, name in (
         ("main/out", "attn1.to_out.0"),
         ("cross/q", "attn2.to_q"),

@@ -132,7 +132,7 @@ class Plan(Sampling):
         """Return the plan whose guidance has no branch for rows of weight 1, if there are none.
 
         One network is compiled in place of two. Without a branch around the network, XLA also moves
-        what depends on the text alone, such as its keys and values in a U-Net, out of the loop.
+        what depends on the text alone, such as its keys and values, out of the loop.
         """
         weights = np.asarray(self.table.weight)[np.asarray(self.table.active)]
         return self if (weights == 1).any() else replace(self, guidance=self.guidance.steady())

@@ -29,7 +29,7 @@ from experiments.markdown import table
 from ml_collections_configs import emoji_text
 
 FILE = "text.json"
-KERNELS = re.compile(r"(cross_\d+/[kv]|cross/kv)/kernel$")
+KERNELS = re.compile(r"(cross_\d+/[kv]|_keys/kv)/kernel$")
 CROSS = ("CrossAttnDownBlock2D",)
 XL = {
     "sample_size": 128,

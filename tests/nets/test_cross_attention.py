@@ -14,7 +14,7 @@ from diffjax.nets import NETWORKS
 from diffjax.nets.blocks import Attention, Transformer, attended
 from diffjax.nets.conditions import Tokens
 from diffjax.nets.kernels.attention import attention
-from diffjax.nets.streams import BlockSettings, Cross
+from diffjax.nets.streams import BlockSettings, Cross, Keys
 
 B, L = 2, 3
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2}
@@ -94,9 +94,11 @@ def changed(tree, part, leaf, change):
 
 
 def without(tree, *parts):
+    """Return the tree without these parts and the keys of tokens."""
     if not isinstance(tree, dict):
         return tree
-    return {k: without(v, *parts) for k, v in tree.items() if not k.startswith(parts)}
+    drop = lambda name: name.startswith(parts) or name.endswith("_keys")
+    return {k: without(v, *parts) for k, v in tree.items() if not drop(k)}
 
 
 @pytest.mark.thorough
@@ -203,14 +205,17 @@ def test_the_layer_is_that_of_pixart():
     """Published weights could not be used: PixArt has biases everywhere, neither norm nor gate."""
     width, heads = 12, 2
     x, tokens = drawn(B, 4, width), drawn(B, L, width, seed=1)
-    module, there = Cross(BlockSettings(width, heads)), jnp.ones((B, L), bool)
-    given = jnp.asarray(x), jnp.asarray(tokens), there
-    params = redrawn(jax.eval_shape(module.init, jax.random.key(0), *given)["params"])
-    k, v = np.split(linear(params["kv"], tokens), 2, -1)
+    settings, there = BlockSettings(width, heads), jnp.ones((B, L), bool)
+    keys, cross = Keys(settings), Cross(settings)
+    weights = redrawn(keys.init(jax.random.key(0), tokens)["params"])
+    k, v = np.split(linear(weights["kv"], tokens), 2, -1)
+    context = keys.apply({"params": weights}, jnp.asarray(tokens)), there
+    new = cross.init(jax.random.key(0), x, *context)
+    params = redrawn(new["params"])
     expected = linear(params["out"], softmax_attention(linear(params["q"], x), k, v, heads))
-    ours = module.apply({"params": params}, *given)
+    ours = cross.apply({"params": params}, x, *context)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
-    assert not np.any(module.apply(module.init(jax.random.key(0), *given), *given))
+    assert not np.any(cross.apply(new, x, *context))
 
 
 def test_one_attention_to_itself_and_to_others():

@@ -20,7 +20,7 @@ B, TEXT = 2, Tokens(40, mechanism="cross", null=False)
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2, "groups": 4}
 NETWORKS = {
     "unet": (nets.unet(**UNET, transformer=(1,), conditions=(TEXT,)), "cross_0/[kv]/dot"),
-    "dit": (nets.dit(width=16, depth=2, heads=2, conditions=(TEXT,)), "/tokens/dot"),
+    "dit": (nets.dit(width=16, depth=2, heads=2, conditions=(TEXT,)), "(/tokens|_keys/kv)/dot"),
 }
 """Networks, and names of products with a text that depend on nothing else."""
 
