@@ -68,11 +68,11 @@ notebooks: $(VENV)/ready
 results: $(VENV)/ready
 	$(BIN)/python -m experiments.results $(STUDIES)
 
-$(VENV)/ready: requirements.lock pyproject.toml
+$(VENV)/ready: requirements.lock pyproject.toml zoo/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q uv
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q -r requirements.lock || $(BIN)/pip install -q -r requirements.lock
-	$(BIN)/pip install -q --no-deps -e .
+	$(BIN)/pip install -q --no-deps -e . -e zoo
 	touch $@
 
 # Needs uv; resolves the newest tested set for every supported Python.

@@ -1,16 +1,18 @@
-"""Trained networks that come with the package.
+"""Trained networks that come with the package, and larger ones of the package `diffjax_zoo`.
 
     diffjax.load("digits").sample(16, label=3).picture()
     python -m diffjax.sample --workdir=zoo:digits --label=3 --num=16
     python -m diffjax.tools.zoo
 
-An entry is a folder: an export of a run (`Trained.save`) with parameters in float16, `card.json` on
-its training, `evaluation.json` with its measured quality, and `samples.png`. `diffjax.tools.zoo`
-writes entries and prints their cards.
+`diffjax_zoo` is the folder `zoo` of the repository (`pip install ./zoo`). An entry is a folder: an
+export of a run (`Trained.save`) with parameters in float16, `card.json` on its training,
+`evaluation.json` with its measured quality, and `samples.png`. `diffjax.tools.zoo` writes entries
+and prints their cards.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -18,10 +20,18 @@ from pathlib import Path
 from diffjax.config import ConfigError, nearest
 
 HERE = Path(__file__).parent
+MORE = "diffjax_zoo"
 PREFIX = "zoo:"
 CARD, PICTURE, WRITTEN = "card.json", "samples.png", "evaluation.json"
 COPIES = Path("runs", "zoo")
 """The folder, in the current one, of the copies that commands work on."""
+
+
+def folders() -> list[Path]:
+    """Return the folders that hold entries: this one, and that of `diffjax_zoo` if it is there."""
+    spec = importlib.util.find_spec(MORE)
+    more = spec.submodule_search_locations if spec else None
+    return [HERE, *map(Path, more or ())]
 
 
 def names() -> list[str]:
@@ -30,7 +40,7 @@ def names() -> list[str]:
     >>> "digits" in names()
     True
     """
-    return sorted(path.parent.name for path in HERE.glob(f"*/{CARD}"))
+    return sorted(path.parent.name for here in folders() for path in here.glob(f"*/{CARD}"))
 
 
 def place(name: str) -> Path:
@@ -43,8 +53,9 @@ def place(name: str) -> Path:
     diffjax.config.errors.ConfigError: zoo:digit: unknown (did you mean 'digits'?); ...
     """
     if name not in (known := names()):
-        raise ConfigError(f"{PREFIX}{name}: unknown{nearest(name, known)}")
-    return HERE / name
+        more = "" if len(folders()) > 1 else "; more come with diffjax_zoo (pip install ./zoo)"
+        raise ConfigError(f"{PREFIX}{name}: unknown{nearest(name, known)}{more}")
+    return next(here / name for here in folders() if (here / name / CARD).exists())
 
 
 def found(path: str | Path) -> Path:

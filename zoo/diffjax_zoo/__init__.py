@@ -1,0 +1,1 @@
+"""Trained networks of diffjax, one folder each; `diffjax.load("NAME")` reads them."""
