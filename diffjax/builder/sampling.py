@@ -313,12 +313,14 @@ def listing() -> str:
     'samplers (order; rows per step; settings)'
     """
     from diffjax.samplers.adaptive import adaptive
+    from diffjax.samplers.tokens import TOKEN_SAMPLERS
 
     lines = ["samplers (order; rows per step; settings)"]
     for name, entry in SAMPLERS.items():
         lines += _described(name, entry.plan, f"{entry.order()}  {entry.passes}")
     lines += _described("adaptive", adaptive, "-  -")
     for title, table in (
+        ("samplers of tokens", TOKEN_SAMPLERS),
         ("correctors", CORRECTORS),
         ("grids", GRIDS),
         ("references of guidance", REFERENCES),
@@ -339,7 +341,9 @@ def listing() -> str:
 def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]:
     plain = str | int | float | tuple
     defaults = metrics.settings(function).items()
-    settings = ", ".join(f"{k}={v}" for k, v in defaults if isinstance(v, plain) and k != "weight")
+    settings = ", ".join(
+        f"{k}={v}" for k, v in defaults if isinstance(v, plain) and k not in ("weight", "shape")
+    )
     text = (function.__doc__ or "").strip().split("\n\n")[0]
     first = f"  {name:<18} {facts}  {settings}".rstrip()
     return [

@@ -187,7 +187,10 @@ def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> N
     [1.0, 1.0]
     """
     with whole(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
         save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
+        part.chmod(mode)  # the library leaves 0600, which other users could not read
         _sort(part)
 
 

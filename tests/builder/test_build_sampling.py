@@ -31,6 +31,7 @@ from diffjax.guidance import (
 )
 from diffjax.samplers import CORRECTORS, SAMPLERS, langevin, refresh
 from diffjax.samplers.plan import Plan
+from diffjax.samplers.tokens import TOKEN_SAMPLERS
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP, levels
 
@@ -148,7 +149,7 @@ def test_adaptive_steps_need_what_other_samplers_need():
 def test_the_list_names_correctors_and_adaptive_steps():
     """Users would have to read the code to learn which entries exist."""
     out = builder.listing()
-    for name in (*SAMPLERS, "adaptive", *CORRECTORS):
+    for name in (*SAMPLERS, "adaptive", *TOKEN_SAMPLERS, *CORRECTORS):
         assert re.search(rf"^  {name}( |$)", out, re.M), name
     assert "snr=0.16, repeats=1" in out and "share=0.1" in out
     assert "solver=dopri5, rtol=0.001" in out

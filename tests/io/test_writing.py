@@ -1,8 +1,10 @@
-"""The error for files that cannot be written."""
+"""Files that are written: their mode, and the error where they cannot be."""
 
+import numpy as np
 import pytest
 
 from diffjax.config import ConfigError
+from diffjax.io.reading import write
 from diffjax.io.writing import writing
 
 
@@ -18,3 +20,11 @@ def test_the_line_names_the_place_and_the_reason(error, reason):
     with pytest.raises(ConfigError) as caught, writing("--out=a.png"):
         raise error
     assert str(caught.value) == f"--out=a.png: cannot be written ({reason})"
+
+
+def test_weights_have_the_mode_of_other_new_files(tmp_path):
+    """Weights on a shared disk could be read by their owner alone."""
+    other, weights = tmp_path / "other", tmp_path / "weights.safetensors"
+    other.touch()
+    write(weights, {"w": np.ones(2)}, {})
+    assert weights.stat().st_mode == other.stat().st_mode
