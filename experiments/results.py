@@ -145,6 +145,9 @@ STUDIES = {
         ),
         1.5,
     ),
+    "distill3d": Study(
+        ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
+    ),
     "watermark": Study(
         (
             f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "
