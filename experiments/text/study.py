@@ -36,7 +36,7 @@ from diffjax.training.workdir import last_step, provenance
 from experiments.markdown import table
 
 FILE, COMMAND = "text.json", "experiments.text.study"
-STEPS = (2000, 4000, 8000, 12_000)
+STEPS = (2000, 8000, 12_000)
 GROUPS = {
     "held-out pairs": ("test", 0),
     "seen pairs": ("train", 0),
