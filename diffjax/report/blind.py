@@ -1,7 +1,9 @@
-"""Blinded human evaluation: pairs of images, or single images, on a page that loads nothing."""
+"""Blinded human evaluation of pairs or single images and sounds, on a page that loads nothing."""
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.data.kinds.storing import wav_bytes
 from diffjax.report import pictures
 from diffjax.report.page import style
 
@@ -20,31 +23,33 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class Trials:
-    """The T trials of a page: images, question and answers.
+    """The T trials of a page: what is shown or played, question and answers.
 
-    images (T, K, H, W, C), uint8: K = 2 pictures side by side, or K = 1. hit (T,): 0 where `left`
-    is the answer for B, or the right one; 1 where `right` is. items (T, 2): indices of the images
-    in A and in B, -1 where there is none. answers: the meaning of `left` and `right`.
+    shown (T, K, ...): K = 2 items side by side, or K = 1, which are pictures (H, W, C), uint8, or
+    sounds (L, channels), int16. rate: samples of a sound per second, 0 for pictures. hit (T,): 0
+    where `left` is the answer for B, or the right one; 1 where `right` is. items (T, 2): indices in
+    A and in B, -1 where there is none. answers: the meaning of `left` and `right`.
     """
 
     question: str
     answers: tuple[str, str]
-    images: np.ndarray
+    shown: np.ndarray
     hit: np.ndarray
     items: np.ndarray
+    rate: int = 0
 
     @property
     def page(self) -> str:
-        """Name of the page, which differs for other images, sides or words."""
-        digest = hashlib.sha256(repr((self.question, self.answers, self.images.shape)).encode())
-        for part in (self.images, self.hit.astype(np.uint8)):
+        """Name of the page, which differs for other items, sides or words."""
+        digest = hashlib.sha256(repr((self.question, self.answers, self.shown.shape)).encode())
+        for part in (self.shown, self.hit.astype(np.uint8)):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:12]
 
     def key(self) -> dict[str, Any]:
         """Return the key, which the page must not contain.
 
-        It holds the correct answer and the images of each trial.
+        It holds the correct answer and the items of each trial.
         """
         named = lambda items: {k: int(i) for k, i in zip("ab", items, strict=True) if i >= 0}
         return {
@@ -82,46 +87,60 @@ def paired(
 def preference(
     a: np.ndarray, b: np.ndarray, items: np.ndarray, question: str, rng: np.random.Generator
 ) -> Trials:
-    """Return trials with pairs of images a and b (T, H, W, C).
+    """Return trials with pairs of items a and b (T, ...).
 
     B is on the right in half of them, at random.
     """
     hit = rng.permutation(np.arange(len(a)) % 2)
-    right = hit[:, None, None, None, None] == 1
-    images = np.where(right, np.stack([a, b], 1), np.stack([b, a], 1))
-    return Trials(question, ("the left one", "the right one"), images, hit, items)
+    right = hit.reshape(-1, *[1] * a.ndim) == 1
+    shown = np.where(right, np.stack([a, b], 1), np.stack([b, a], 1))
+    return Trials(question, ("the left one", "the right one"), shown, hit, items)
 
 
 def real(
     a: np.ndarray, b: np.ndarray, items: np.ndarray, question: str, rng: np.random.Generator
 ) -> Trials:
-    """Return trials with generated images a and real images b (N, H, W, C) in random order.
+    """Return trials with generated items a and real items b (N, ...) in random order.
 
-    Each image is a trial, T = 2 N.
+    Each item is a trial, T = 2 N.
     """
     order = rng.permutation(2 * len(a))
     hit = np.repeat([0, 1], len(a))[order]
-    shown = np.where(np.arange(2) == hit[:, None], np.concatenate([items, items])[order], -1)
-    images = np.concatenate([a, b])[order][:, None]
-    return Trials(question, ("generated", "real"), images, hit, shown)
+    known = np.where(np.arange(2) == hit[:, None], np.concatenate([items, items])[order], -1)
+    return Trials(
+        question, ("generated", "real"), np.concatenate([a, b])[order][:, None], hit, known
+    )
 
 
 TESTS = {
-    "preference": (preference, "Which looks better?"),
-    "real": (real, "Is this image real or generated?"),
+    "preference": (preference, {"image": "Which looks better?", "audio": "Which sounds better?"}),
+    "real": (
+        real,
+        {
+            "image": "Is this image real or generated?",
+            "audio": "Is this sound real or generated?",
+        },
+    ),
 }
-"""The tests by name, each with its question."""
+"""The tests by name, each with its questions by the kind of the items."""
 
 
 def document(trials: Trials) -> str:
     """Return the page: it holds the trials by number, without the correct answers."""
-    sources = [[pictures.lossless(x) for x in images] for images in trials.images]
-    facts = {
+    source = functools.partial(_played, rate=trials.rate) if trials.rate else pictures.lossless
+    facts: dict[str, Any] = {
         "page": trials.page,
         "answers": trials.answers,
-        "size": [int(trials.images.shape[k]) for k in (3, 2)],
-        "trials": sources,
+        "noun": "sound" if trials.rate else "image",
+        "trials": [[source(x) for x in shown] for shown in trials.shown],
     }
+    if not trials.rate:
+        facts["size"] = [int(trials.shown.shape[k]) for k in (3, 2)]
     template = Template(files("diffjax.report").joinpath("blind.html").read_text())
     data = json.dumps(facts).replace("<", "\\u003c")
     return template.substitute(style=style(), question=escape(trials.question), data=data)
+
+
+def _played(sound: np.ndarray, rate: int) -> str:
+    """Return the data URI of a sound (L, channels), which loses nothing."""
+    return f"data:audio/wav;base64,{base64.b64encode(wav_bytes(sound, rate)).decode()}"

@@ -1,4 +1,4 @@
-"""Blinded human evaluation on one offline page: which image looks better, or which is real.
+"""Blinded human evaluation on one offline page: which image or sound is better, or which is real.
 
     python -m diffjax.tools.compare a.npz b.npz --out=page
     python -m diffjax.tools.compare a.npz runs/digits --test=real --out=page
@@ -6,10 +6,11 @@
 
 A and B are each an .npz file or a folder as `sample --out` writes them, the WORKDIR of a run, for
 its training data, or a data set as in config.data.name: tfds:cifar10. Settings of the data set may
-follow: pictures,size=64. Where both have labels, images of one class are compared.
+follow: pictures,size=64. A folder of WAV files is one of sounds: made,length=8192. Where both have
+labels, items of one class are compared.
 
-The test `preference` shows an image of A beside an image of B; the test `real` shows generated
-images (A) and real images (B) one at a time. OUT/index.html is the page for the participants: it
+The test `preference` shows an item of A beside an item of B; the test `real` shows generated items
+(A) and real items (B) one at a time. OUT/index.html is the page for the participants: it
 works offline, with keys or by touch, and saves the answers as a file. OUT/key.json holds the
 solutions and must not be shown to them. --results prints rates with 95 % intervals.
 """
@@ -17,6 +18,7 @@ solutions and must not be shown to them. --results prints rates with 95 % interv
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +35,15 @@ if TYPE_CHECKING:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.compare", __doc__)
-    flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images to compare")
+    flags.add_argument(
+        "images", nargs="*", metavar="A B", help="two sets of images or sounds to compare"
+    )
     flags.add_argument("--out", type=cli.path, required=True, help="folder of the page and its key")
     flags.add_argument(
         "--test", choices=("preference", "real"), default="preference", help="which test to write"
     )
-    flags.add_argument("--num", type=cli.positive, default=50, help="images from each set")
-    flags.add_argument("--seed", type=cli.seed, default=0, help="seed of images and sides")
+    flags.add_argument("--num", type=cli.positive, default=50, help="items from each set")
+    flags.add_argument("--seed", type=cli.seed, default=0, help="seed of items and sides")
     flags.add_argument(
         "--split",
         choices=cli.SPLITS,
@@ -57,7 +61,7 @@ def run() -> int:
         return results(asked.out, [Path(p) for p in asked.results + asked.images])
     if len(asked.images) != 2:
         shown = " ".join(asked.images) or "nothing"
-        raise ConfigError(f"{shown}: needs two sets of images, A and B, or --results=FILE")
+        raise ConfigError(f"{shown}: needs two sets of items, A and B, or --results=FILE")
     return page(asked)
 
 
@@ -68,7 +72,7 @@ def page(asked: argparse.Namespace) -> int:
 
     questions = trials(asked)
     origin = {"test": asked.test, "a": asked.images[0], "b": asked.images[1], "seed": asked.seed}
-    key = origin | provenance() | questions.key()
+    key = origin | {"rate": questions.rate} | provenance() | questions.key()
     write(asked.out, "index.html", blind.document(questions))
     write(asked.out, "key.json", json.dumps(key, indent=1) + "\n")
     size = (asked.out / "index.html").stat().st_size / 1e6
@@ -78,7 +82,7 @@ def page(asked: argparse.Namespace) -> int:
 
 
 def trials(asked: argparse.Namespace) -> Trials:
-    """Draw the images of A and B, and pair them as questions of the test."""
+    """Draw the items of A and B, and pair them as questions of the test."""
     import numpy as np
 
     from diffjax import builder
@@ -86,23 +90,45 @@ def trials(asked: argparse.Namespace) -> Trials:
 
     rng = np.random.Generator(np.random.Philox(key=asked.seed))
     (a, of_a), (b, of_b) = (opened(text, asked.split) for text in asked.images)
-    sizes = [reading.shape(source)[:2] for source, reading in ((a, of_a), (b, of_b))]
-    if sizes[0] != sizes[1]:
-        both = " and ".join(f"{h} x {w}" for h, w in sizes)
-        raise ConfigError(f"A and B: images of {both}; needs one size, as by PATH,size=32")
+    rate = check_alike(a, of_a, b, of_b)
     none = not (a.form.classes and b.form.classes)
     labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
     i, j = builder.refuse("A and B")(blind.paired)(*labels, asked.num, rng)
     x, y = shown(a, of_a, i), shown(b, of_b, j)
-    make, question = blind.TESTS[asked.test]
-    return make(x, y, np.stack([i, j], 1), asked.question or question, rng)
+    make, questions = blind.TESTS[asked.test]
+    question = asked.question or questions[a.form.kind]
+    made = make(x, y, np.stack([i, j], 1), question, rng)
+    return dataclasses.replace(made, rate=rate)
+
+
+def check_alike(a: Source, of_a: Reading, b: Source, of_b: Reading) -> int:
+    """Return the rate of two sets of sounds in hertz, 0 for images.
+
+    Raises ConfigError for items of different kinds, sizes, rates or numbers of channels, by which
+    people would tell them apart.
+    """
+    from diffjax.data.kinds.storing import RATE
+
+    if a.form.kind != b.form.kind:
+        raise ConfigError(f"A and B: {a.form.kind} and {b.form.kind}; needs one kind")
+    if a.form.kind == "image":
+        sizes = [reading.shape(source)[:2] for source, reading in ((a, of_a), (b, of_b))]
+        if sizes[0] != sizes[1]:
+            both = " and ".join(f"{h} x {w}" for h, w in sizes)
+            raise ConfigError(f"A and B: images of {both}; needs one size, as by PATH,size=32")
+        return 0
+    facts = [(s.form.shape, dict(s.form.units).get("rate", RATE)) for s in (a, b)]
+    if facts[0] != facts[1]:
+        both = " and ".join(f"{shape} at {rate} Hz" for shape, rate in facts)
+        raise ConfigError(f"A and B: sounds {both}; needs equal ones, as by PATH,length=8192")
+    return int(facts[0][1])
 
 
 def opened(text: str, split: str) -> tuple[Source, Reading]:
-    """Open the images that A or B names, and return them with the settings of reading.
+    """Open the items that A or B names, and return them with the settings of reading.
 
     A file or a folder is used as a whole. split: the split of a run or a data set. Raises
-    ConfigError for items that are not images.
+    ConfigError for items that are neither images nor sounds.
     """
     from diffjax import builder
     from diffjax.runs.subject import compared_section
@@ -113,27 +139,32 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
     if (path / "config.json").is_file():
         spec = {**compared_section(read_config(path)["data"]), **settings}
     elif path.exists():
-        kind, split = "folder" if path.is_dir() else "array", "train"
-        spec = {"holdout": 0.0} | settings | {"name": f"{kind}:{name}"}
+        heard = path.is_dir() and any(path.rglob("*.wav"))
+        kind = "sounds" if heard else "folder" if path.is_dir() else "array"
+        spec, split = {"holdout": 0.0} | settings | {"name": f"{kind}:{name}"}, "train"
     else:
         spec = settings | {"name": name}
     source, reading = builder.construct_data(spec, text)
-    images = builder.refuse(text)(source)(split)
-    if images.form.kind != "image":
-        raise ConfigError(f"{text}: {images.form.kind} items {images.form.shape}; needs images")
-    return images, reading
+    items = builder.refuse(text)(source)(split)
+    if items.form.kind not in ("image", "audio"):
+        what = f"{items.form.kind} items {items.form.shape}"
+        raise ConfigError(f"{text}: {what}; needs images or sounds")
+    return items, reading
 
 
 def shown(source: Source, reading: Reading, index: np.ndarray) -> np.ndarray:
-    """Return items as uint8 (N, H, W, 3).
+    """Return images as uint8 (N, H, W, 3), and sounds as int16 (N, L, channels).
 
     Grey images become RGB images, so that the files do not reveal which set they come from.
     """
     import numpy as np
 
     from diffjax.data import centre, load
+    from diffjax.data.kinds.storing import to_int16
 
     items = load(source, index)
+    if items.form.kind == "audio":
+        return to_int16(items.x)
     x = items.form.items.tiles(centre(items.x, reading.crop))
     return np.broadcast_to(x, (*x.shape[:3], 3))
 
@@ -160,6 +191,7 @@ def results(out: Path, paths: list[Path]) -> int:
 def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
     """Print the table of rates."""
     real, whole = key.get("test") == "real", rates["all"]
+    noun = "sounds" if key.get("rate") else "images"
     print(f"{key['question']} A: {key.get('a')}, B: {key.get('b')}")
     print(f"{'':>20} {'answers':>8} {'correct' if real else 'for B':>9}   95 % interval")
     for name, one in [*((p["person"], p) for p in rates["people"]), ("all", whole)]:
@@ -171,8 +203,8 @@ def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
     if real:
         for name, side in (("generated", "left"), ("real", "right")):
             part = whole["right_where"][side]
-            print(f"{name} images called real: {part['share']:.1%} {span(part['interval'])}")
-    what = "images called real" if real else "choice of the right image"
+            print(f"{name} {noun} called real: {part['share']:.1%} {span(part['interval'])}")
+    what = f"{noun} called real" if real else "choice of the right one"
     side = whole["right"]
     print(f"{what}: {side['share']:.1%} of all answers (p = {side['p']:.2g} for 50 %)")
 

@@ -1,10 +1,11 @@
-"""Pages for human evaluation: correct pairs, blinded, and used for real in a browser."""
+"""Blinded pages of images and sounds: correct pairs, and used for real in a browser."""
 
 import base64
 import io
 import json
 import re
 import sys
+import wave
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from browser import PROGRAM, Browser
 from PIL import Image
 
 from diffjax.config import ConfigError
+from diffjax.data.kinds.storing import wav_bytes
 from diffjax.report import blind
 from diffjax.tools import compare
 
@@ -118,10 +120,10 @@ def test_real_images_come_from_a_data_set_or_the_run_that_learned_them(tool, set
 @pytest.mark.parametrize(
     ("flags", "part"),
     [
-        (["{}/dark.npz"], "dark.npz: needs two sets of images, A and B, or --results=FILE"),
+        (["{}/dark.npz"], "dark.npz: needs two sets of items, A and B, or --results=FILE"),
         (["{}/dark.npz", "{}/gone.npz"], "gone.npz'"),
         (["{}/dark.npz", "digit"], "did you mean 'digits'?"),
-        (["{}/dark.npz", "moons"], "moons: points items (2,); needs images"),
+        (["{}/dark.npz", "moons"], "moons: points items (2,); needs images or sounds"),
         (["{}/dark.npz", "{}/bright,size=9"], "images of 8 x 8 and 9 x 9; needs one size"),
         (["{}/dark.npz", "{}/bright,sise=9"], "did you mean 'size'?"),
         (
@@ -225,3 +227,64 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
     assert [a["trial"] for a in given["answers"]] != list(range(many))  # in an order of one's own
     error, _ = tool(f"--results={saved}", saved, f"--out={tmp_path}")
     assert "holds the same answers as" in error
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """Write two folders of sounds: low tones, and high ones, which differ by their sign changes."""
+    root = tmp_path_factory.mktemp("heard")
+    for name, pitch in (("low", 200), ("high", 2000)):
+        (root / name).mkdir()
+        for k in range(4):
+            t = np.arange(800) / 8000
+            sound = 0.5 * np.sin(2 * np.pi * (pitch + 7 * k) * t)[:, None]
+            (root / name / f"{k}.wav").write_bytes(wav_bytes(sound, 8000))
+    return root
+
+
+def tone(source: str) -> np.ndarray:
+    raw = base64.b64decode(source.removeprefix("data:audio/wav;base64,"))
+    with wave.open(io.BytesIO(raw)) as file:
+        assert file.getframerate() == 8000
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("test", blind.TESTS)
+def test_a_person_listens_in_a_browser_and_is_counted(tool, heard, tmp_path, test):
+    """A vocoder could not be judged by those who hear it."""
+    high = lambda source: np.mean(np.diff(np.sign(tone(source).astype(float))) != 0) > 0.2
+    sets = [f"{heard / name},length=800" for name in ("low", "high")]
+    error, _ = tool(*sets, f"--test={test}", "--num=4", f"--out={tmp_path}")
+    assert error is None
+    assert "sound" in json.loads((tmp_path / "key.json").read_text())["question"]
+    with Browser(tmp_path) as browser:
+        browser.open(tmp_path / "index.html")
+        browser.press("Enter")
+        for k in range(4 if test == "preference" else 8):
+            browser.wait("shown != null")
+            seen = browser.run("[...document.querySelectorAll('#images audio')].map(i => i.src)")
+            if k == 0:
+                browser.press("1")
+                browser.wait("document.querySelector('#images audio').played.length == 1")
+            browser.press("ArrowRight" if high(seen[-1]) else "ArrowLeft")
+            browser.wait(f"{DONE} == {k + 1}")
+        browser.press("Enter")
+        saved = browser.saved(tmp_path, "answers-*.json")
+    error, out = tool(f"--results={saved}", f"--out={tmp_path}")
+    assert error is None and "100.0%" in out
+    assert test == "preference" or "sounds called real" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["{}/low,length=800", "digits"], "A and B: audio and image; needs one kind"),
+        (["{}/low,length=800", "{}/high,length=400"], "needs equal ones, as by PATH,length=8192"),
+        (["{}/low,length=800", "{}/high,lenght=800"], "did you mean 'length'?"),
+    ],
+)
+def test_sounds_that_differ_in_form_are_one_line(tool, heard, tmp_path, flags, part):
+    error, _ = tool(*(f.format(heard) for f in flags), f"--out={tmp_path / 'page'}")
+    assert part in error and "\n" not in error
+    assert not (tmp_path / "page").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import wave
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,11 +70,22 @@ def _read_csv(path: Path, shape: Shape, units: Units) -> np.ndarray:
 def _write_wav(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
     """Write 16 bits per sample; floats beyond [-1, 1] are clipped, as the file cannot hold them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(item.shape[-1])
+    path.write_bytes(wav_bytes(ended(item), int(units.get("rate", RATE))))
+
+
+def wav_bytes(sound: np.ndarray, rate: int) -> bytes:
+    """Return the bytes of a WAV file of a sound (L, channels), 16 bits at `rate` hertz.
+
+    >>> len(wav_bytes(np.zeros((8, 1), np.int16), 8000))
+    60
+    """
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(sound.shape[-1])
         file.setsampwidth(2)
-        file.setframerate(int(units.get("rate", RATE)))
-        file.writeframes(to_int16(ended(item)).astype("<i2").tobytes())
+        file.setframerate(rate)
+        file.writeframes(to_int16(sound).astype("<i2").tobytes())
+    return buffer.getvalue()
 
 
 def _read_wav(path: Path, shape: Shape, units: Units) -> np.ndarray:
