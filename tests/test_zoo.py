@@ -1,4 +1,4 @@
-"""The networks that come with the package: they load, draw, and are described by their files."""
+"""The networks of the zoo: they load, draw, and are described by their files."""
 
 import json
 import shutil
@@ -11,7 +11,15 @@ from diffjax import cli, config, zoo
 from diffjax.tools import zoo as command
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if zoo.place(name).parent == zoo.HERE
+        else pytest.param(name, marks=pytest.mark.thorough)
+        for name in zoo.names()
+    ],
+)
 def test_entries_load_and_draw(name):
     """A user's first line would fail."""
     trained = diffjax.load(name)
@@ -19,7 +27,7 @@ def test_entries_load_and_draw(name):
     facts = json.loads((zoo.place(name) / zoo.CARD).read_text())
     assert facts["parameters"] == sum(a.size for a in _leaves(trained.denoise.params))
     assert facts["steps"] == trained.step and facts["licence"] and facts["command"]
-    x = trained.sample(4, sampler="ddim", steps=1, batch_size=4).x
+    x = trained.sample(4, steps=1, batch_size=4).x
     assert x.shape == (4, *trained.experiment.form.shape) and x.std() > 10
 
 
@@ -27,6 +35,16 @@ def _leaves(tree):
     import jax
 
     return jax.tree.leaves(tree)
+
+
+def test_larger_entries_are_a_package_of_their_own(monkeypatch):
+    """A user without it would not learn where an entry comes from."""
+    assert "emoji" in zoo.names() and zoo.place("emoji").parent.name == zoo.MORE
+    monkeypatch.setattr(zoo, "MORE", "diffjax_none")
+    with pytest.raises(config.ConfigError, match=r"zoo:emoji: unknown.*pip install ./zoo"):
+        zoo.place("emoji")
+    inside = [zoo.place(name) / "weights.safetensors" for name in zoo.names()]
+    assert max(path.stat().st_size for path in inside) < 5e6
 
 
 def test_cards_are_written_from_the_files_of_an_entry():

@@ -84,13 +84,16 @@ def add(run: Path, out: Path, about: str, licence: str, ema: str | None) -> None
 def elsewhere(config: Any) -> Any:
     """Return a config whose absolute paths are names, since they lead nowhere on other machines.
 
-    >>> elsewhere({"loss": {"teacher": "/home/me/runs/digits"}})
-    {'loss': {'teacher': 'digits'}}
+    >>> elsewhere({"loss": {"teacher": "/home/me/runs/digits"}, "name": "sounds:/home/me/voice"})
+    {'loss': {'teacher': 'digits'}, 'name': 'sounds:voice'}
     """
     if isinstance(config, dict):
         return {key: elsewhere(value) for key, value in config.items()}
-    is_path = isinstance(config, str) and Path(config).is_absolute()
-    return Path(config).name if is_path else config
+    if not isinstance(config, str):
+        return config
+    source, _, path = config.rpartition(":")
+    kept = f"{source}:" if source else ""
+    return kept + Path(path).name if Path(path).is_absolute() else config
 
 
 def local(flag: str) -> str:
@@ -115,7 +118,7 @@ def described(run: Path, trained: Any) -> dict[str, Any]:
     module = "diffjax.train" if module.endswith("train.py") else module
     kept = [text for text in flags if not text.startswith("--workdir")]
     return {
-        "data": trained.config["data"]["name"],
+        "data": elsewhere(trained.config["data"]["name"]),
         "parameters": sum(a.size for a in jax.tree.leaves(trained.denoise.params)),
         "command": " ".join(["python -m", module, *map(local, kept)]),
         "steps": trained.step,
