@@ -9,7 +9,7 @@ from diffjax import grids, samplers, schedules, sde
 from diffjax.denoiser import Denoiser, Model
 from diffjax.guidance import Guided, Query
 from diffjax.nets import dit
-from diffjax.nets.conditions import Label
+from diffjax.nets.conditions import Label, Tokens
 from diffjax.parameterization import Velocity
 from experiments.caching.study import Blocks, cost, rows_for
 
@@ -34,9 +34,10 @@ def test_ddim_with_reused_outputs_is_ddim_with_fewer_rows(process, every):
 
 def test_blocks_that_run_in_every_row_are_the_network():
     """The study would measure another network, or mix the samples of the two passes."""
-    network = dit(width=8, depth=3, heads=2, conditions=(Label(3),))
+    network = dit(width=8, depth=3, heads=2, conditions=(Label(3), Tokens(4, mechanism="cross")))
     x, t = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32), 0.5
-    times, cond = jnp.full(2, t), {"label": jnp.array([0, 2])}
+    times, words = jnp.full(2, t), jnp.ones((2, 3, 4))
+    cond = {"label": jnp.array([0, 2]), "tokens": words}
     key = jax.random.key(0, impl="unsafe_rbg")
     shapes, rng = jax.eval_shape(network.init, key, x, times, cond), np.random.default_rng(1)
     draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)

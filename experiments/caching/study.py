@@ -30,7 +30,7 @@ from diffjax.files import write_text
 from diffjax.generation.program import generate
 from diffjax.guidance.base import Around, Guidance, everywhere
 from diffjax.guidance.query import Answer, Memory, Query, Weight
-from diffjax.nets.dit import DiT
+from diffjax.nets.dit import KEYS, DiT
 from diffjax.runs.trained import Trained, load
 from diffjax.samplers.plan import Plan
 from diffjax.training.workdir import provenance
@@ -109,12 +109,13 @@ class Blocks(Around):
         module, after = Cut(**own, kept=self.kept, fresh=fresh), []
 
         def apply(params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
-            blocks = params["blocks"]
+            stacks = [k for k in params if k in ("blocks", f"blocks{KEYS}")]
             halves = {
-                "begin": jax.tree.map(lambda a: a[: self.kept], blocks),
-                "rest": jax.tree.map(lambda a: a[self.kept :], blocks),
+                name.replace("blocks", half): jax.tree.map(lambda a, at=at: a[at], params[name])
+                for name in stacks
+                for half, at in (("begin", slice(self.kept)), ("rest", slice(self.kept, None)))
             }
-            own = {k: v for k, v in params.items() if k != "blocks"} | halves
+            own = {k: v for k, v in params.items() if k not in stacks} | halves
             state = {"params": own, "cache": {"added": added}}
             out, changed = module.apply(state, x, c_noise, cond, mutable=["cache"])
             after.append(changed["cache"]["added"])
