@@ -12,7 +12,8 @@ from diffjax.arrays import Cond, expand
 from diffjax.sde import SDE
 
 Sample = Float[Array, "b *d"]
-Time = Float[Array, " b"]
+Time = Float[Array, "b ..."]
+"""Times (B,), one per sample, or (B, L), one per position of the leading axis of items."""
 
 
 class Prediction(NamedTuple):
@@ -56,7 +57,8 @@ class Denoise(Protocol):
     """The interface of a model to losses, samplers, guidance and likelihoods.
 
     sde: the process of x_t. A call takes x (B, ...), times t (B,), conditions by name, each
-    (B, ...), and a key where the network is random.
+    (B, ...), and a key where the network is random. Some denoisers take a time per position of the
+    leading axis of items, (B, L), too: see `samplers.lanes`.
 
     >>> import jax.numpy as jnp
     >>> from diffjax import analytic, schedules, sde
