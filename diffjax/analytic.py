@@ -301,7 +301,7 @@ class Correlated:
     def sample(self, key: Key[Array, ""], n: int) -> Sample:
         """Draw n samples (n, D)."""
         eps = jax.random.normal(key, (n, len(self.var)))
-        return self.mean + (eps * jnp.sqrt(self.var)) @ self.basis.T
+        return self.mean[None] + (eps * jnp.sqrt(self.var)[None]) @ self.basis.T
 
     def denoiser(self, sde: SDE) -> LaneDenoiser:
         """Return the exact denoiser under `sde`, whose values may have times of their own."""
