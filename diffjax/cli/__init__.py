@@ -20,6 +20,7 @@ from diffjax.cli.values import (
     listed,
     number,
     path,
+    places,
     positive,
     seed,
     span,
@@ -51,6 +52,7 @@ __all__ = [
     "out_of_memory",
     "parser",
     "path",
+    "places",
     "positive",
     "prompt_flags",
     "prompts",
@@ -240,6 +242,11 @@ def sampling_flags(
         "--corrector", help=f"corrector between the steps, e.g. langevin:snr=0.16 {CONFIG}"
     )
     sampler.add_argument(
+        "--lanes",
+        help="times of the positions of items, e.g. pyramid:delay=2, for networks that were "
+        f"trained by forcing {CONFIG}",
+    )
+    sampler.add_argument(
         "--noise", help=f"independent, or brownian: more steps refine one sample {CONFIG}"
     )
     several = {"type": listed(seed), "default": [0], "metavar": "SEED,..."}
@@ -351,6 +358,7 @@ def sampling(asked: argparse.Namespace) -> dict[str, Any]:
         "guidance": guidance(asked),
         "corrector": asked.corrector,
         "noise": asked.noise,
+        "lanes": asked.lanes,
         "ema": asked.ema,
     }
     return {k: v for k, v in flags.items() if v is not None}

@@ -24,6 +24,7 @@ from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import mapped, within
+from diffjax.runs.known import taken_from
 from diffjax.runs.lows import conditioned, larger
 from diffjax.runs.marking import marked
 from diffjax.runs.published import check_published, completed, form_of, known_family, opened
@@ -111,6 +112,8 @@ class Trained:
         tau: float | Sequence[float] | None = None,
         watermark: Any = None,
         size: int | Sequence[int] | None = None,
+        given: Any = None,
+        known: Sequence[int] | None = None,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -124,15 +127,18 @@ class Trained:
         their path, from which samples start in turn (arXiv:2108.01073). strength: the share of the
         steps from there, in (0, 1], by default 0.6. latents: neither decode latents nor encode
         `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, noised. watermark, size:
-        see `runs`. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
+        see `runs`. given, known: stored items, their path or `test:INDEX,...`, and the positions of
+        their leading axis that samples take from them in turn (`samplers.lanes`). sampling: other
+        fields of config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         e = (trained := sized(self._sampled_by(sampling), size, (start, low, control))).experiment
         decoding = trained._decoding(latents, tile)
-        begin, share = starting(e, start, strength, decoding)
+        items, places = taken_from(e, given, known, start, low, watermark)
+        begin, share = starting(e, start, strength, decoding) if items is None else (items, 1.0)
         cond = mapped(e, cond or {}, control)
         small, conds = conditioned(e, low, tau, label, cond, turns)
-        plan = _plan(trained, turns.weight, share, negative, conds if cond else {})
+        plan = _plan(trained, turns.weight, share, negative, conds if cond else {}, places)
         denoise, form = larger(within(trained.denoise, plan), e.form, small)
         return Job(
             denoise,
@@ -150,6 +156,7 @@ class Trained:
             tile=tile,
             low=small,
             watermark=marked(watermark, plan, form, begin, small),
+            known=places,
         )
 
     def _sampled_by(self, sampling: Config) -> Trained:
@@ -294,6 +301,7 @@ def _plan(
     strength: float,
     negative: str | None,
     cond: Mapping[str, Any],
+    known: tuple[int, ...] = (),
 ) -> Sampling:
     """Return how to sample, and log what a user should read before; arguments as in `Trained.job`.
 
@@ -304,7 +312,7 @@ def _plan(
     empty = {} if not e.form.texts or negative is not None else without_text(e)
     for line in builder.doubts(e, weights, cond, empty=bool(empty)):
         logging.warning(line)
-    null = {"negative": away, "empty": empty}
+    null = {"negative": away, "empty": empty} | ({"known": known} if known else {})
     return e.plan(trained.sde, per_sample=weighed, strength=strength, **null)
 
 

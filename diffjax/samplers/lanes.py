@@ -124,13 +124,14 @@ class _Lane(NamedTuple):
     times: np.ndarray
 
 
-def lanes(plan: Callable[[SDE, np.ndarray], Table], sde: SDE, times: Any) -> Table:
+def lanes(plan: Callable[[SDE, np.ndarray], Table], sde: SDE, times: Any, name: str = "") -> Table:
     """Plan a table with a time per position, from the ordinary tables of a sampler.
 
     plan: a sampler with its settings. times: (ticks + 1, L), in [0, t_max]; the times of a position
     never increase. It takes a step of the sampler in each tick in which its time falls and rests in
     the others; at rest at 0 it is told t_min, as no network knows less noise. The table of a
     position is that of its own times, so equal times of all positions give the ordinary sampler.
+    name: that of the sampler, for messages.
 
     Raises ValueError for other times; for samplers that need a second time or a Langevin step; for
     those whose rows belong to no single step, unless all positions that move do so together; and
@@ -147,7 +148,8 @@ def lanes(plan: Callable[[SDE, np.ndarray], Table], sde: SDE, times: Any) -> Tab
     times = times[np.append(True, moves)]  # no row for a tick in which all rest
     columns, which = np.unique(times, axis=1, return_inverse=True)
     alone = (columns[0] != columns[-1]).sum() == 1
-    single = [_lane(plan, sde, column, alone) for column in columns.T]
+    name = name or getattr(getattr(plan, "func", plan), "__name__", "the sampler")
+    single = [_lane(plan, sde, column, "" if alone else name) for column in columns.T]
     counts = np.array([[len(part) for part in lane.ranges] for lane in single]).max(0)
     parts = [_rows(lane, counts, sde.t_min) for lane in single]
     of = lambda name: np.stack([part[name] for part in parts], 1)[:, which]
@@ -190,11 +192,12 @@ def _checked(sde: SDE, times: np.ndarray) -> np.ndarray:
 
 
 def _lane(
-    plan: Callable[[SDE, np.ndarray], Table], sde: SDE, times: np.ndarray, alone: bool
+    plan: Callable[[SDE, np.ndarray], Table], sde: SDE, times: np.ndarray, name: str
 ) -> _Lane:
     """Plan the table of one lane, and find its rows in each tick.
 
-    alone: whether it is the only one that moves, so that its rows may come all in the first tick.
+    name: that of the sampler, for messages; "" for the only lane that moves, whose rows may all
+    come in the first tick.
     """
     moves = np.diff(times) < 0
     if not moves.any():
@@ -205,9 +208,7 @@ def _lane(
     if len(starts) == moves.sum() and starts[0] == 0:
         ends = iter(pairwise([*starts.tolist(), len(table)]))
         return _Lane(table, [range(*next(ends)) if move else range(0) for move in moves], times)
-    if not alone:
-        core = getattr(plan, "func", plan)
-        name = getattr(core, "__name__", "the sampler")
+    if name:
         raise ValueError(
             f"{name}: has rows that belong to no single step, so no lane can rest between its "
             f"steps; allowed: the samplers that begin each step at x, such as ddim and heun"

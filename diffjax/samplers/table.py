@@ -132,6 +132,11 @@ class Table:
         """The number L of positions that have rows of their own; 0 for an ordinary table."""
         return self.t.shape[1] if self.t.ndim == 2 else 0
 
+    @property
+    def latest(self) -> np.ndarray:
+        """The time of each row, (R,): in a table of lanes, that of the noisiest position."""
+        return np.asarray(self.t).max(1) if self.lanes else np.asarray(self.t)
+
     def lane(self, position: int) -> Table:
         """Return the ordinary table of one position of a table of lanes, with rows of rest."""
         names = ("t", "to", "input", "update", "keep", "keep_noise", "spread")
