@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, Params, expand, float64, pytree, rebuild
-from diffjax.nets.network import Network
+from diffjax.nets.network import Network, check_times
 from diffjax.parameterization import Parameterization
 from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
 from diffjax.sde import SDE, ends
@@ -91,21 +91,14 @@ class Model:
     ) -> tuple[Sample, Sample | None]:
         """Return the raw network output F (B, ...), and the second output or None.
 
-        x: noisy samples (B, ...). t: their times (B,), or (B, L) for a network that takes a time
-        per position of the leading axis. cond: conditions by name, each (B, ...). key: randomness
-        of dropout; None in evaluation. to: the second time (B,) of a flow map, for a network with
-        the condition `to`; None for all, or NaN for single samples, means t. Some noise labels are
-        infinite at 0, so a second time below t_min gets the label of t_min.
-
-        Raises ValueError for arrays of other shapes, for a network that takes no time per position,
-        and for a network whose output differs in shape from x.
+        x: noisy samples (B, ...). t: their times (B,), or (B, L) for networks with lanes. cond:
+        conditions by name, each (B, ...). key: randomness of dropout; None in evaluation. to: the
+        second time (B,) of a flow map, for a network with the condition `to`; None for all, or NaN
+        for single samples, means t. Some noise labels are infinite at 0, so a second time below
+        t_min gets the label of t_min. Raises ValueError for arrays of other shapes.
         """
         checks.samples(x)
-        checks.times(x, t=t)
-        if t.ndim > 1:
-            check_lanes(self.network, x.shape[1:], t.shape)
-        if to is not None:
-            checks.per_sample(x.shape[0], t=t, to=to)
+        check_times(self.network, x, t, to)
         checks.conditions(cond, x.shape[0])
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
@@ -133,23 +126,6 @@ class Model:
         det = a * sigma - b * alpha
         x0 = expand(sigma / det, x) * output - expand(b / det, x) * x
         return x0, expand(a / det, x) * x - expand(alpha / det, x) * output
-
-
-def check_lanes(network: Network, shape: tuple[int, ...], times: tuple[int, ...]) -> None:
-    """Raise ValueError for a network that takes one time per sample of items of this shape.
-
-    times: the shape of the times, for the message.
-
-    >>> from diffjax import nets
-    >>> check_lanes(nets.mlp(), (6,), (3, 6))
-    Traceback (most recent call last):
-    ValueError: t has the shape (3, 6), but Network(MLP) takes one time per sample, (3,); ...
-    """
-    if not network.lane(shape):
-        raise ValueError(
-            f"t has the shape {times}, but {network} takes one time per sample, {times[:1]}; "
-            f"allowed: dit without joint tokens and without a second time"
-        )
 
 
 def check_label(asked: Parameterization, sde: SDE) -> None:

@@ -13,7 +13,6 @@ from diffjax.sde import SDE
 
 Sample = Float[Array, "b *d"]
 Time = Float[Array, "b ..."]
-"""Times (B,), one per sample, or (B, L), one per position of the leading axis of items."""
 
 
 class Prediction(NamedTuple):
@@ -56,9 +55,8 @@ def predict(sde: SDE, x: Sample, t: Time, x0: Sample) -> Prediction:
 class Denoise(Protocol):
     """The interface of a model to losses, samplers, guidance and likelihoods.
 
-    sde: the process of x_t. A call takes x (B, ...), times t (B,), conditions by name, each
-    (B, ...), and a key where the network is random. Some denoisers take a time per position of the
-    leading axis of items, (B, L), too: see `samplers.lanes`.
+    sde: the process of x_t. A call takes x (B, ...), times t (B,) or, with lanes, (B, L),
+    conditions by name, each (B, ...), and a key where the network is random.
 
     >>> import jax.numpy as jnp
     >>> from diffjax import analytic, schedules, sde

@@ -127,18 +127,7 @@ def flags() -> argparse.ArgumentParser:
         type=share,
         help="share of the steps that run after --from, in (0, 1]; 1 changes most (default: 0.6)",
     )
-    flags.add_argument(
-        "--given",
-        metavar="FILE|test:INDEX,...",
-        help="items of which samples keep the positions of --known, in turn: a file, as of --from, "
-        "or held-out items; for networks that were trained by forcing",
-    )
-    flags.add_argument(
-        "--known",
-        type=cli.places,
-        metavar="FROM:TO,...",
-        help="positions of the leading axis that samples take from --given, as 0:8 for a past of 8",
-    )
+    given_flags(flags)
     flags.add_argument(
         "--label",
         type=cli.listed(str),
@@ -160,6 +149,22 @@ def flags() -> argparse.ArgumentParser:
     cli.cascade_flags(flags)
     cli.cluster_flags(flags)
     return flags
+
+
+def given_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of known positions."""
+    flags.add_argument(
+        "--given",
+        metavar="FILE|test:INDEX,...",
+        help="items of which samples keep the positions of --known, in turn: a file, as of --from, "
+        "or held-out items; for networks that were trained by forcing",
+    )
+    flags.add_argument(
+        "--known",
+        type=cli.places,
+        metavar="FROM:TO,...",
+        help="positions of the leading axis that samples take from --given, as 0:8 for a past of 8",
+    )
 
 
 def condition_flags(flags: argparse.ArgumentParser) -> None:
@@ -331,18 +336,13 @@ def at_quality(trained: Trained, asked: argparse.Namespace) -> Trained:
 def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
     """Generate the samples that the flags describe, with previews and trajectories."""
     from diffjax.devices.processes import first
-    from diffjax.generation import number
     from diffjax.runs import output
     from diffjax.runs.lows import rows_of
     from diffjax.runs.previews import Previews
 
     cascade, settings = prepare(asked)
     low = None if asked.low is None else rows_of(cascade.stages[0].experiment, asked.low)
-    given = asked.given.split(",") if (asked.given or "").startswith("test:") else None
-    starts = max(len(rows) for rows in ((), asked.start, low, given) if rows is not None)
-    asked.num = asked.num or number(
-        asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts
-    )
+    asked.num = asked.num or count(asked, low)
     job = cascade.job(
         stages=settings,
         seed=asked.seed,
@@ -391,6 +391,15 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
 
     samples = job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
     return cli.filtered(samples, asked.filter)
+
+
+def count(asked: argparse.Namespace, low: Any) -> int:
+    """Return the number of samples where --num does not say it. low: items to enlarge, or None."""
+    from diffjax.generation import number
+
+    given = asked.given.split(",") if (asked.given or "").startswith("test:") else None
+    starts = max(len(rows) for rows in ((), asked.start, low, given) if rows is not None)
+    return number(asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts)
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:

@@ -187,13 +187,9 @@ class SDE(abc.ABC):
     def prior(
         self, key: Key[Array, ""], shape: tuple[int, ...], t: Any = None
     ) -> Float[Array, "*shape"]:
-        """Draw from the prior N(0, sigma(t)^2 I) in the given shape, at t_max unless t is given.
-
-        t: one time, (), or one per position of the leading axis, (L,).
-        """
-        t = jnp.asarray(self.t_max if t is None else t, float)
-        sigma = self.sigma(t)
-        sigma = sigma.reshape(-1, *(1,) * (len(shape) - 1)) if t.ndim else sigma
+        """Draw from the prior N(0, sigma(t)^2 I); t: t_max by default, or (L,) for positions."""
+        sigma = self.sigma(jnp.asarray(self.t_max if t is None else t, float))
+        sigma = sigma.reshape(-1, *(1,) * (len(shape) - 1)) if sigma.ndim else sigma
         return sigma * jax.random.normal(key, shape)
 
     def prior_logp(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:

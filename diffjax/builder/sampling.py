@@ -81,8 +81,7 @@ def plan(
     check_known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
-    if known:
-        spec = spec | {"lanes": spec.get("lanes") or {"name": "full"}}
+    spec |= {"lanes": spec.get("lanes") or {"name": "full"}} if known else {}
     own = {"per_sample": per_sample, "weighed": weighed, "negative": negative, "empty": empty}
     guided = Section(spec["guidance"], sde, form, f"{place}.guidance", **own)
     fields(spec.get("sampler", {}), f"{place}.sampler")
@@ -91,14 +90,7 @@ def plan(
     table = construct_table(spec, sde, place, strength, form, known)
     able = {"learned": learned, "leads": leads}
     check_abilities(table, f"{place}.sampler.name={spec['sampler']['name']!r}", **able)
-    guided = dataclasses.replace(guided, leads=table.leads)
-    weight, ramp = guided.weight(len(table)), guided.ramp(table.latest)
-    if table.lanes and np.ptp(ramp) > 0:
-        raise ConfigError(
-            f"{place}.guidance: ramp and interval have one time per row; not of lanes"
-        )
-    table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
-    planned = Plan(table, guided.guidance(), ramp)
+    planned = _guided(table, dataclasses.replace(guided, leads=table.leads), place)
     cond = form.example(2) | {
         k: np.repeat(v[:1], 2, 0) for k, v in (negative or empty or {}).items()
     }
@@ -106,6 +98,15 @@ def plan(
         planned, sde, form.shape, cond
     )
     return planned
+
+
+def _guided(table: Table, guided: Section, place: str) -> Plan:
+    """Return the plan of a table with the weights and the rule of its guidance."""
+    weight, ramp = guided.weight(len(table)), guided.ramp(table.latest)
+    if table.lanes and np.ptp(ramp) > 0:
+        raise ConfigError(f"{place}.guidance: has a ramp or an interval; not with lanes")
+    table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
+    return Plan(table, guided.guidance(), ramp)
 
 
 def check_abilities(table: Table, place: str, *, learned: bool, leads: bool) -> None:

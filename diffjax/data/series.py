@@ -50,8 +50,8 @@ def covariance(
     Rows k >= j have the covariance rho^(k-j) R^(k-j); the mean is 0. So `analytic.LaneDenoiser` is
     the exact denoiser, and Schur complements are the exact forecasts.
 
-    >>> covariance(length=2, rho=0.5, turn=0.0).tolist()[2]
-    [0.5, 0.0, 1.0, 0.0]
+    >>> covariance(length=2, rho=0.5, turn=np.pi / 2).round(6)[2:, :2].tolist()
+    [[0.0, -0.5], [0.5, 0.0]]
     """
     blocks = [
         [

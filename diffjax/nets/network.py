@@ -98,6 +98,26 @@ class Network:
         return f"Network({getattr(self.init, '__name__', self.init)})"
 
 
+def check_times(network: Network, x: Any, t: Any, to: Any = None) -> None:
+    """Raise ValueError for times t of samples x (B, ...) that the network cannot take.
+
+    They are (B,), or (B, L) for networks with lanes; a second time `to` is (B,), and so is t then.
+
+    >>> from diffjax.nets.mlp import mlp
+    >>> check_times(mlp(), jax.numpy.ones((3, 6)), jax.numpy.ones((3, 6)))
+    Traceback (most recent call last):
+    ValueError: t has the shape (3, 6), but Network(MLP) takes one time per sample, (3,); ...
+    """
+    checks.times(x, t=t)
+    if t.ndim > 1 and not network.lane(x.shape[1:]):
+        raise ValueError(
+            f"t has the shape {t.shape}, but {network} takes one time per sample, {t.shape[:1]}; "
+            f"allowed: dit without joint tokens and without a second time"
+        )
+    if to is not None:
+        checks.per_sample(x.shape[0], t=t, to=to)
+
+
 @dataclass(frozen=True)
 class Features:
     """A network of data alone, with `init(key, x) -> params` and `apply(params, x) -> features`."""

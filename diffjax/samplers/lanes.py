@@ -129,7 +129,7 @@ def lanes(plan: Callable[[SDE, np.ndarray], Table], sde: SDE, times: Any, name: 
 
     plan: a sampler with its settings. times: (ticks + 1, L), in [0, t_max]; the times of a position
     never increase. It takes a step of the sampler in each tick in which its time falls and rests in
-    the others; at rest at 0 it is told t_min, as no network knows less noise. The table of a
+    the others; at rest at 0 it has the time t_min, as no network knows less noise. The table of a
     position is that of its own times, so equal times of all positions give the ordinary sampler.
     name: that of the sampler, for messages.
 
