@@ -135,9 +135,8 @@ class Trained:
         decoding = trained._decoding(latents, tile)
         begin = taken_from(e, given, known, start, low, watermark)
         begin = begin or Begin(*starting(e, start, strength, decoding))
-        small, conds = conditioned(
-            e, low, tau, label, cond := mapped(e, cond or {}, control), turns
-        )
+        cond = mapped(e, cond or {}, control)
+        small, conds = conditioned(e, low, tau, label, cond, turns)
         plan = _plan(trained, turns.weight, begin, negative, conds if cond else {})
         denoise, form = larger(within(trained.denoise, plan), e.form, small)
         return Job(
