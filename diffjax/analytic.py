@@ -290,8 +290,8 @@ class Correlated:
     """A Gaussian N(mean, cov) with a full covariance cov = basis diag(var) basis^T.
 
     mean: (D,). basis: (D, D), orthogonal. var: (D,). Samples are (B, D). Use `correlated` to
-    construct one. In the eigenbasis the values are independent, so the denoiser and the flow map
-    are those of `gaussian(mean, var)` there.
+    construct one. In the eigenbasis the values are independent, so the flow map is that of
+    `gaussian(mean, var)` there.
     """
 
     mean: Any
@@ -301,7 +301,11 @@ class Correlated:
     def sample(self, key: Key[Array, ""], n: int) -> Sample:
         """Draw n samples (n, D)."""
         eps = jax.random.normal(key, (n, len(self.var)))
-        return self.mean + (eps * jnp.sqrt(self.var)) @ self.basis.T
+        return self.mean[None] + (eps * jnp.sqrt(self.var)[None]) @ self.basis.T
+
+    def denoiser(self, sde: SDE) -> LaneDenoiser:
+        """Return the exact denoiser under `sde`, whose values may have times of their own."""
+        return LaneDenoiser(sde, self.mean, (self.basis * self.var[None]) @ self.basis.T)
 
     def flow_map(self, sde: SDE) -> Rotated:
         """Return the exact flow map under `sde`; without `to` it is the exact denoiser."""
@@ -353,9 +357,10 @@ def correlated(mean: Float[Array, " d"], cov: Float[Array, "d d"]) -> Correlated
 @pytree
 @dataclass(frozen=True)
 class LaneDenoiser:
-    """The exact denoiser of N(mean, cov) whose values may have times of their own.
+    """The exact denoiser of N(mean, cov), whose values may have times of their own.
 
-    mean: (D,). cov: (D, D). The times of a call are (B,), or (B, D) with one per value. With
+    `Correlated.denoiser` constructs one. mean: (*d), the shape of an item of D values. cov: (D, D).
+    The times of a call are (B,), or (B, L) with one per position of the leading axis. With
     A = diag(alpha(t)), S = diag(sigma(t)) and K = (A cov A + S^2)^-1 (x_t - A mean),
 
         x0 = mean + cov A K,    eps = S K.
@@ -379,19 +384,19 @@ class LaneDenoiser:
         checks.same_shape((len(x), *self.mean.shape), x=x)
 
     def __call__(
-        self, x: Sample, t: Array, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
+        self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
     ) -> Prediction:
-        """Return both views; ValueError for times of another shape than (B,) and (B, D)."""
+        """Return both views; raise ValueError for times of another shape than (B,) and (B, L)."""
         self.check(x, cond)
-        if jnp.shape(t) not in (x.shape[:1], x.shape):
-            raise ValueError(f"t has the shape {jnp.shape(t)}; needs {x.shape[:1]} or {x.shape}")
-        t = jnp.broadcast_to(expand(t, x), x.shape)
+        checks.times(x, t=t)
+        mean, t = self.mean.reshape(-1), jnp.broadcast_to(expand(t, x), x.shape)
 
         def one(x: Array, t: Array) -> tuple[Array, Array]:
             alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
             var = jnp.outer(alpha, alpha) * self.cov + jnp.diag(sigma**2)
-            score = jnp.linalg.solve(var, x - alpha * self.mean)
-            return self.mean + self.cov @ (alpha * score), sigma * score
+            score = jnp.linalg.solve(var, x - alpha * mean)
+            return mean + self.cov @ (alpha * score), sigma * score
 
-        x0, eps = jax.vmap(one)(x, t)
+        flat = (a.reshape(len(x), -1) for a in (x, t))
+        x0, eps = (a.reshape(x.shape) for a in jax.vmap(one)(*flat))
         return Prediction(x0, x0, eps)

@@ -242,6 +242,24 @@ def per_sample(size: int, **values: Any) -> None:
             raise ValueError(f"{has}; needs one number per sample, ({size},)")
 
 
+def times(x: Any, **values: Any) -> None:
+    """Raise ValueError for times that are neither one per sample of x (B, ...), (B,), nor (B, L).
+
+    The latter are one per position of the leading axis of the items, x.shape[:2].
+
+    >>> times(np.zeros((3, 6, 1)), t=np.zeros((3, 6)))
+    >>> times(np.zeros((3, 6, 1)), t=np.zeros((3, 1)))
+    Traceback (most recent call last):
+    ValueError: t has the shape (3, 1); needs one number per sample, (3,), or per position, (3, 6)
+    """
+    for name, value in values.items():
+        needs = f"one number per sample, {x.shape[:1]}"
+        needs += f", or per position, {x.shape[:2]}" if x.ndim > 1 else ""
+        array(value, name, needs)
+        if value.shape not in (x.shape[:1], x.shape[:2]):
+            raise ValueError(f"{name} has the shape {value.shape}; needs {needs}")
+
+
 def keys(value: Any, size: int) -> None:
     """Raise ValueError unless the value is an array (size,) of typed keys, one per sample.
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, Params, expand, float64, pytree, rebuild
-from diffjax.nets.network import Network
+from diffjax.nets.network import Network, check_times
 from diffjax.parameterization import Parameterization
 from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
 from diffjax.sde import SDE, ends
@@ -91,16 +91,14 @@ class Model:
     ) -> tuple[Sample, Sample | None]:
         """Return the raw network output F (B, ...), and the second output or None.
 
-        x: noisy samples (B, ...). t: their times (B,). cond: conditions by name, each (B, ...).
-        key: randomness of dropout; None in evaluation. to: the second time (B,) of a flow map, for
-        a network with the condition `to`; None for all, or NaN for single samples, means t. Some
-        noise labels are infinite at 0, so a second time below t_min gets the label of t_min.
-
-        Raises ValueError for arrays of other shapes than (B, ...) and (B,), and for a network whose
-        output differs in shape from x.
+        x: noisy samples (B, ...). t: their times (B,), or (B, L) for networks with lanes. cond:
+        conditions by name, each (B, ...). key: randomness of dropout; None in evaluation. to: the
+        second time (B,) of a flow map, for a network with the condition `to`; None for all, or NaN
+        for single samples, means t. Some noise labels are infinite at 0, so a second time below
+        t_min gets the label of t_min. Raises ValueError for arrays of other shapes.
         """
         checks.samples(x)
-        checks.per_sample(x.shape[0], t=t, **({} if to is None else {"to": to}))
+        check_times(self.network, x, t, to)
         checks.conditions(cond, x.shape[0])
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
@@ -191,7 +189,7 @@ class Denoiser:
         key: Key[Array, ""] | None = None,
         to: Time | None = None,
     ) -> Prediction:
-        """Predict x0 and eps for x (B, ...) at times t (B,); arguments as in `Model.output`."""
+        """Predict x0 and eps for x (B, ...) at times t; arguments as in `Model.output`."""
         model = self.model.bind(self.params)
         output, log_var = model.output(self.params, x, t, cond, key, to)
         return Prediction(output, *model.views(output, x, t), log_var)
@@ -220,7 +218,7 @@ class Reframed:
         to: Time | None = None,
     ) -> Prediction:
         checks.samples(x)
-        checks.per_sample(x.shape[0], t=t, **({} if to is None else {"to": to}))
+        checks.times(x, t=t, **({} if to is None else {"to": to}))
         l = self.sde.logsnr(t)
         (log_alpha, log_sigma), trained = self.sde.frame(l), self.denoise.sde.frame(l)
         # alpha' / alpha = sigma' / sigma at equal log-SNR; the first is finite at sigma = 0, the

@@ -12,7 +12,7 @@ from diffjax.arrays import Cond, expand
 from diffjax.sde import SDE
 
 Sample = Float[Array, "b *d"]
-Time = Float[Array, " b"]
+Time = Float[Array, "b ..."]
 
 
 class Prediction(NamedTuple):
@@ -55,8 +55,8 @@ def predict(sde: SDE, x: Sample, t: Time, x0: Sample) -> Prediction:
 class Denoise(Protocol):
     """The interface of a model to losses, samplers, guidance and likelihoods.
 
-    sde: the process of x_t. A call takes x (B, ...), times t (B,), conditions by name, each
-    (B, ...), and a key where the network is random.
+    sde: the process of x_t. A call takes x (B, ...), times t (B,) or, with lanes, (B, L),
+    conditions by name, each (B, ...), and a key where the network is random.
 
     >>> import jax.numpy as jnp
     >>> from diffjax import analytic, schedules, sde

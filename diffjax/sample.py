@@ -9,6 +9,7 @@
         --prompt="hedgehog, fluent style" --negative="face" --guidance=3
     python -m diffjax.sample --workdir=runs/emoji --prompt="cat, noto style" --size=32x48
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
+    python -m diffjax.sample --workdir=runs/series --given=test:0 --known=0:8 --lanes=pyramid
     python -m diffjax.sample --workdir=runs/digits_base --then=runs/digits_enlarged,tau=0.1
     python -m diffjax.sample --workdir=runs/digits_enlarged --low=small.png --tau=0,0.2
 
@@ -28,6 +29,10 @@ and its metadata hold them with seed and sampler.
 
 --from=photo.png --strength=0.6 generates variants of a picture: noise is added to it, and the last
 60 % of the steps start from there. Sample k starts from item k of a file or a folder, in turn.
+
+--given=test:0,1 --known=0:8 keeps the first 8 positions of held-out items 0 and 1, in turn, and
+samples the others given them, for networks that were trained with a time per position
+(config.loss.name=forcing): forecasts of series, continuations of videos. --lanes chooses the order.
 
 --then=RUN enlarges the samples with another run, and the samples of that run with the next one: a
 cascade. Its first picture is there, beside --out, before the second stage begins. --low=photo.png
@@ -122,6 +127,7 @@ def flags() -> argparse.ArgumentParser:
         type=share,
         help="share of the steps that run after --from, in (0, 1]; 1 changes most (default: 0.6)",
     )
+    given_flags(flags)
     flags.add_argument(
         "--label",
         type=cli.listed(str),
@@ -143,6 +149,22 @@ def flags() -> argparse.ArgumentParser:
     cli.cascade_flags(flags)
     cli.cluster_flags(flags)
     return flags
+
+
+def given_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of known positions."""
+    flags.add_argument(
+        "--given",
+        metavar="FILE|test:INDEX,...",
+        help="items of which samples keep the positions of --known, in turn: a file, as of --from, "
+        "or held-out items; for networks that were trained by forcing",
+    )
+    flags.add_argument(
+        "--known",
+        type=cli.places,
+        metavar="FROM:TO,...",
+        help="positions of the leading axis that samples take from --given, as 0:8 for a past of 8",
+    )
 
 
 def condition_flags(flags: argparse.ArgumentParser) -> None:
@@ -225,10 +247,17 @@ def run() -> int:
             f"--weight: --guidance={asked.guidance:g} sets a weight too; allowed: only one of them"
         )
 
-    for flag in ("steps", "grid", "corrector", "noise") if asked.quality is not None else ():
+    for flag in (
+        ("steps", "grid", "corrector", "noise", "lanes") if asked.quality is not None else ()
+    ):
         if (value := getattr(asked, flag)) is not None:
             raise ConfigError(f"--quality: chooses --{flag}={value} itself; allowed: one of them")
-    for flag, name in (("weight", "weight"), ("start", "from"), ("then", "then")):
+    for flag, name in {
+        "weight": "weight",
+        "start": "from",
+        "then": "then",
+        "given": "given",
+    }.items():
         if asked.quality is not None and getattr(asked, flag):
             raise ConfigError(f"--quality: no curve is measured for --{name}; allowed: one of them")
     if asked.trajectory and asked.then:
@@ -307,17 +336,13 @@ def at_quality(trained: Trained, asked: argparse.Namespace) -> Trained:
 def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
     """Generate the samples that the flags describe, with previews and trajectories."""
     from diffjax.devices.processes import first
-    from diffjax.generation import number
     from diffjax.runs import output
     from diffjax.runs.lows import rows_of
     from diffjax.runs.previews import Previews
 
     cascade, settings = prepare(asked)
     low = None if asked.low is None else rows_of(cascade.stages[0].experiment, asked.low)
-    starts = max(len(rows) for rows in ((), asked.start, low) if rows is not None)
-    asked.num = asked.num or number(
-        asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts
-    )
+    asked.num = asked.num or count(asked, low)
     job = cascade.job(
         stages=settings,
         seed=asked.seed,
@@ -337,6 +362,8 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
         tau=asked.tau,
         watermark=asked.watermark,
         size=asked.size,
+        given=asked.given,
+        known=asked.known,
     )
     job.check(asked.num)
     if asked.quality is not None:
@@ -364,6 +391,15 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
 
     samples = job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
     return cli.filtered(samples, asked.filter)
+
+
+def count(asked: argparse.Namespace, low: Any) -> int:
+    """Return the number of samples where --num does not say it. low: items to enlarge, or None."""
+    from diffjax.generation import number
+
+    given = asked.given.split(",") if (asked.given or "").startswith("test:") else None
+    starts = max(len(rows) for rows in ((), asked.start, low, given) if rows is not None)
+    return number(asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts)
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:

@@ -187,9 +187,10 @@ class SDE(abc.ABC):
     def prior(
         self, key: Key[Array, ""], shape: tuple[int, ...], t: Any = None
     ) -> Float[Array, "*shape"]:
-        """Draw from the prior N(0, sigma(t)^2 I) in the given shape, at t_max unless t is given."""
-        t = jnp.asarray(self.t_max if t is None else t, float)
-        return self.sigma(t) * jax.random.normal(key, shape)
+        """Draw from the prior N(0, sigma(t)^2 I); t: t_max by default, or (L,) for positions."""
+        sigma = self.sigma(jnp.asarray(self.t_max if t is None else t, float))
+        sigma = sigma.reshape(-1, *(1,) * (len(shape) - 1)) if sigma.ndim else sigma
+        return sigma * jax.random.normal(key, shape)
 
     def prior_logp(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:
         """Return the log-density of x (B, ...) under the prior at t_max, in nats, (B,)."""

@@ -178,5 +178,17 @@ def test_lanes_at_time_0_give_the_schur_complement(x64):
 def test_lanes_refuse_times_of_another_shape():
     """A time per sample and one per value would be broadcast into each other in silence."""
     mean, cov = autoregression()
-    with pytest.raises(ValueError, match=r"t has the shape \(2, 5\); needs \(2,\) or \(2, 6\)"):
+    needs = r"one number per sample, \(2,\), or per position, \(2, 6\)"
+    with pytest.raises(ValueError, match=rf"t has the shape \(2, 5\); needs {needs}"):
         LaneDenoiser(VP(Cosine()), mean, cov)(jnp.zeros((2, 6)), jnp.zeros((2, 5)))
+
+
+def test_lanes_of_items_with_channels_share_the_time_of_their_position(x64):
+    """Series of several channels would be denoised with the noise levels of other values."""
+    mean, cov = autoregression()
+    rng = np.random.default_rng(4)
+    x, t = jnp.asarray(rng.normal(size=(2, 3, 2))), jnp.asarray(rng.uniform(0.1, 0.9, (2, 3)))
+    found = LaneDenoiser(VP(Cosine()), mean.reshape(3, 2), cov)(x, t)
+    flat = correlated(mean, cov).denoiser(VP(Cosine()))(x.reshape(2, 6), jnp.repeat(t, 2, 1))
+    np.testing.assert_allclose(found.x0.reshape(2, 6), flat.x0, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.eps.reshape(2, 6), flat.eps, rtol=1e-9, atol=1e-12)

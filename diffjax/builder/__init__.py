@@ -29,6 +29,7 @@ from diffjax.builder.data import construct_data
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import construct_encoder, encoder_of, learns
 from diffjax.builder.filters import check_prompts, construct_filters
+from diffjax.builder.lanes import check_lanes
 from diffjax.builder.maps import construct_maps
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
@@ -160,6 +161,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     planned = sampling(model.sde) if loss.denoises else None
     check_lengths(form, loss)
     check_space(form, loss)
+    check_lanes(config, form, model, loss)
     if set(holds) == set(loss.loads):
         adds = noisy(config["sampling"], model.sde, planned) if planned else ""
         refuse("config.loss")(loss.check)(model, task(config, form, reading, adds, in_data))
@@ -222,7 +224,7 @@ def plain(config: Config) -> dict[str, Any]:
     config = written(config)
     config = {k: parse(v) if k in SECTIONS and isinstance(v, str) else v for k, v in config.items()}
     if isinstance(sampling := config.get("sampling"), Mapping):
-        config["sampling"] = named(sampling, "sampler", "grid", "corrector")
+        config["sampling"] = named(sampling, "sampler", "grid", "corrector", "lanes")
     return config
 
 

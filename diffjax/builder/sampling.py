@@ -15,7 +15,9 @@ from diffjax.arrays import pytree
 from diffjax.builder import metrics
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
 from diffjax.builder.guidance import GUIDANCE, Section, beyond, takes_to, takes_weight
-from diffjax.config import Config, ConfigError, checked, known
+from diffjax.builder.lanes import construct_lanes
+from diffjax.config import Config, ConfigError, checked
+from diffjax.config import known as check_known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
@@ -23,7 +25,7 @@ from diffjax.filters import FILTERS
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
 from diffjax.prediction import Prediction
-from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
+from diffjax.samplers import CORRECTORS, ORDERS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.starts import last_part
 from diffjax.sde import SDE
@@ -31,7 +33,7 @@ from diffjax.training.experiment import Experiment
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
 """Defaults of the fields of config.sampling."""
-PLANNED = (*SAMPLING, "sampler", "corrector", "ema")
+PLANNED = (*SAMPLING, "sampler", "corrector", "lanes", "ema")
 NOISES = {"independent": lambda table: table, "brownian": Table.brownian}
 """Independent noise in each row, or that of one Brownian path, whose sample more steps refine."""
 
@@ -49,6 +51,7 @@ def plan(
     strength: float = 1.0,
     negative: Mapping[str, Any] | None = None,
     empty: Mapping[str, Any] | None = None,
+    known: tuple[int, ...] = (),
 ) -> Sampling:
     """Plan the sampling of data of this form.
 
@@ -58,13 +61,15 @@ def plan(
     for samples that start from items (`samplers.start_from`). negative: conditions by name,
     (1, ...), that guidance leads away from in place of missing ones. empty: the same for a network
     with other conditions for the empty text than missing ones, where the reference is that without
-    conditions. Raises ConfigError for settings that cannot work.
+    conditions. known: the positions of the leading axis that samples are given. Raises ConfigError
+    for settings that cannot work.
 
     `sampler`: the method; `adaptive` has neither grid nor steps. `grid`: the times of the rows.
     `steps`: the number of steps of the grid. `guidance`: the weight, 1 for the conditional model;
     or the fields `weight`, `ramp`, `interval`, `reference`, `rule`, `threshold`. `corrector`: the
-    rows between the steps. `noise`: independent, or brownian, from one path per sample. `ema`: the
-    average of the parameters, a name or a width, which is read together with them.
+    rows between the steps. `lanes`: the times of the positions of items, see `construct_lanes`.
+    `noise`: independent, or brownian, from one path per sample. `ema`: the average of the
+    parameters, a name or a width, which is read together with them.
 
     >>> from diffjax import schedules, sde
     >>> from diffjax.specs import Spec
@@ -73,21 +78,19 @@ def plan(
     >>> plan(spec, sde.VP(schedules.Cosine(), t_max=0.99), form).passes  # 9 rows of two passes
     18
     """
-    known(spec, PLANNED, place)
+    check_known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
+    spec |= {"lanes": spec.get("lanes") or {"name": "full"}} if known else {}
     own = {"per_sample": per_sample, "weighed": weighed, "negative": negative, "empty": empty}
     guided = Section(spec["guidance"], sde, form, f"{place}.guidance", **own)
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
-    table = construct_table(spec, sde, place, strength)
+    table = construct_table(spec, sde, place, strength, form, known)
     able = {"learned": learned, "leads": leads}
     check_abilities(table, f"{place}.sampler.name={spec['sampler']['name']!r}", **able)
-    guided = dataclasses.replace(guided, leads=table.leads)
-    weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
-    table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
-    planned = Plan(table, guided.guidance(), ramp)
+    planned = _guided(table, dataclasses.replace(guided, leads=table.leads), place)
     cond = form.example(2) | {
         k: np.repeat(v[:1], 2, 0) for k, v in (negative or empty or {}).items()
     }
@@ -95,6 +98,15 @@ def plan(
         planned, sde, form.shape, cond
     )
     return planned
+
+
+def _guided(table: Table, guided: Section, place: str) -> Plan:
+    """Return the plan of a table with the weights and the rule of its guidance."""
+    weight, ramp = guided.weight(len(table)), guided.ramp(table.latest)
+    if table.lanes and np.ptp(ramp) > 0:
+        raise ConfigError(f"{place}.guidance: has a ramp or an interval; not with lanes")
+    table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
+    return Plan(table, guided.guidance(), ramp)
 
 
 def check_abilities(table: Table, place: str, *, learned: bool, leads: bool) -> None:
@@ -188,7 +200,7 @@ def off_grid(experiment: Experiment) -> str:
     planned = experiment.plan(sde)
     table = planned.table if isinstance(planned, Plan) else None
     grids = experiment.loss.grids(sde, bool(table and table.leads))
-    times = np.asarray(table.t)[np.asarray(table.active)] if table else np.empty(0)
+    times = table.latest[np.asarray(table.active)] if table else np.empty(0)
     near = lambda grid: np.abs(times - grid[:-1]).max() <= sde.t_min
     if not grids or any(len(times) == len(grid) - 1 and near(grid) for grid in grids):
         return ""
@@ -241,10 +253,17 @@ def abilities(network: Config) -> dict[str, Any]:
     }
 
 
-def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -> Table:
+def construct_table(
+    spec: Config,
+    sde: SDE,
+    place: str,
+    strength: float = 1.0,
+    form: Form | None = None,
+    known: tuple[int, ...] = (),
+) -> Table:
     """Construct the table of the sampler, with the rows of its corrector and its source of noise.
 
-    strength: see `plan`.
+    strength, known: see `plan`. form: that of the data, which tables of lanes need.
 
     >>> from diffjax import schedules, sde
     >>> vp = sde.VP(schedules.Cosine(), t_max=0.99)
@@ -259,7 +278,18 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
             f"{place}.grid: returned {type(times).__name__}; needs an array of times (steps + 1,)"
         )
     times = refuse("--strength")(last_part)(times, strength)
-    table = construct_sampler(spec.get("sampler", {}), f"{place}.sampler")(sde, times)
+    rows = construct_sampler(spec.get("sampler", {}), f"{place}.sampler")
+    if spec.get("lanes"):
+        if strength != 1 or spec.get("corrector"):
+            other = "--strength" if strength != 1 else f"{place}.corrector"
+            raise ConfigError(f"{other}: not with {place}.lanes; allowed: one of them")
+        if form is None:
+            raise ConfigError(f"{place}.lanes: needs the form of the data")
+        name = str(spec["sampler"]["name"])
+        own = rows, sde, times, form, f"{place}.lanes", name
+        table = construct_lanes(spec["lanes"], known, *own)
+        return refuse(f"{place}.noise")(lookup(NOISES, spec["noise"], f"{place}.noise"))(table)
+    table = rows(sde, times)
     instance(table, Table, f"{place}.sampler")
     if "corrector" in spec:
         corrector = construct(CORRECTORS, spec["corrector"], f"{place}.corrector", partial=True)
@@ -295,8 +325,9 @@ def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], T
 
 
 def _adaptive(spec: Config, guided: Section, place: str) -> Sampling:
-    if "corrector" in spec:
-        raise ConfigError(f"{place}.corrector: applies to rows, which adaptive does not have")
+    for field in ("corrector", "lanes"):
+        if spec.get(field):
+            raise ConfigError(f"{place}.{field}: applies to rows, which adaptive does not have")
     from diffjax.samplers.adaptive import adaptive  # diffrax takes half a second to import
 
     bound = {"sde": guided.sde, "weight": guided.constant_weight(), "guidance": guided.guidance()}
@@ -322,6 +353,7 @@ def listing() -> str:
     for title, table in (
         ("samplers of tokens", TOKEN_SAMPLERS),
         ("correctors", CORRECTORS),
+        ("orders of lanes", ORDERS),
         ("grids", GRIDS),
         ("references of guidance", REFERENCES),
         ("rules of guidance", RULES),

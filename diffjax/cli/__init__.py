@@ -20,6 +20,7 @@ from diffjax.cli.values import (
     listed,
     number,
     path,
+    places,
     positive,
     seed,
     span,
@@ -51,6 +52,7 @@ __all__ = [
     "out_of_memory",
     "parser",
     "path",
+    "places",
     "positive",
     "prompt_flags",
     "prompts",
@@ -239,9 +241,7 @@ def sampling_flags(
     sampler.add_argument(
         "--corrector", help=f"corrector between the steps, e.g. langevin:snr=0.16 {CONFIG}"
     )
-    sampler.add_argument(
-        "--noise", help=f"independent, or brownian: more steps refine one sample {CONFIG}"
-    )
+    _noise_flags(sampler)
     several = {"type": listed(seed), "default": [0], "metavar": "SEED,..."}
     if draws:
         sampler.add_argument(
@@ -268,6 +268,18 @@ def sampling_flags(
         type=interval,
         metavar="LOW,HIGH",
         help=f"guide only where sigma / alpha lies in this interval {CONFIG}",
+    )
+
+
+def _noise_flags(sampler: argparse._ArgumentGroup) -> None:
+    """Add the flags of the times of positions and of the noise."""
+    sampler.add_argument(
+        "--lanes",
+        help="times of the positions of items, e.g. pyramid:delay=2, for networks that were "
+        f"trained by forcing {CONFIG}",
+    )
+    sampler.add_argument(
+        "--noise", help=f"independent, or brownian: more steps refine one sample {CONFIG}"
     )
 
 
@@ -351,6 +363,7 @@ def sampling(asked: argparse.Namespace) -> dict[str, Any]:
         "guidance": guidance(asked),
         "corrector": asked.corrector,
         "noise": asked.noise,
+        "lanes": asked.lanes,
         "ema": asked.ema,
     }
     return {k: v for k, v in flags.items() if v is not None}

@@ -40,6 +40,20 @@ def span(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def places(text: str) -> list[int]:
+    """Parse positions `0:8` or `0,1,4:6`; the end of a range is not in it."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, colon, last = part.partition(":")
+        stop = last if colon else "0"
+        if not (first.isdecimal() and stop.isdecimal() and max(len(first), len(stop)) < 7) or (
+            colon and int(stop) <= int(first)
+        ):
+            raise argparse.ArgumentTypeError(f"{text}: needs positions, as 0:8 or 0,1,4:6")
+        found += range(int(first), int(last) if colon else int(first) + 1)
+    return found
+
+
 def path(text: str) -> Path:
     """Parse a path, and refuse an empty one: an unset variable would mean the current folder.
 

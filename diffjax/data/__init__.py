@@ -35,6 +35,7 @@ from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
+from diffjax.data.series import series
 from diffjax.data.sounds import sounds
 from diffjax.data.source import Captioned, Memory, Source, load
 from diffjax.data.table import table
@@ -44,7 +45,7 @@ from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
-    *(digits, diamonds, emoji, moons, checkerboard),
+    *(digits, diamonds, emoji, moons, checkerboard, series),
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "moons",
     "read",
     "select",
+    "series",
     "sounds",
     "table",
     "tfds",

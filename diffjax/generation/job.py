@@ -68,6 +68,8 @@ class Job:
     not depend on it. codec: decodes latents to the images that are stored; None stores samples in
     their own form. tile: see `Decoding`. low: smaller items that samples enlarge, which give
     further conditions, or None. watermark: the message in the signs of the initial noise, or None.
+    known: the positions of the leading axis whose values are those of `start` in each sample; the
+    others start from the prior.
     """
 
     denoise: Denoiser | Tiled
@@ -88,6 +90,7 @@ class Job:
     tile: int = 0
     low: Low | None = field(default=None, repr=False)
     watermark: Watermark | None = None
+    known: tuple[int, ...] = ()
 
     def __post_init__(self):
         for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
@@ -151,6 +154,8 @@ class Job:
         if self.start is None:
             return {}
         items = {"items": len(self.start), "fingerprint": fingerprint("", self.start)}
+        if self.known:
+            return {"given": items, "known": [*self.known]}
         return {"start": items, "strength": self.strength}
 
     @property
@@ -176,6 +181,9 @@ class Job:
         start = ""
         if self.start is not None:
             start = f", from {len(self.start)} {self.form.items.noun}s, strength {self.strength:g}"
+            if self.known:
+                start = f", given {len(self.known)} positions of {len(self.start)} "
+                start += f"{self.form.items.noun}s"
         start += f", watermark {self.watermark.key.name}" if self.watermark else ""
         return (
             f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
@@ -209,7 +217,7 @@ class Job:
 
     def check(self, num: int) -> None:
         """Raise ConfigError for lists with more values than samples: some would have no sample."""
-        starts = {} if self.start is None else {"from": self.start}
+        starts = {} if self.start is None else {"given" if self.known else "from": self.start}
         for name, values in (self.listed | starts).items():
             if len(values) > num:
                 raise ConfigError(
@@ -302,7 +310,7 @@ class Job:
         lengths = {k: np.asarray(v) for k, v in cond.items()}
         ended = lambda rows: np.stack([self.form.ended(np.asarray(x), lengths) for x in rows])
         x, x0 = map(ended, result.path) if self.form.ends else map(np.asarray, result.path)
-        return Trajectory(x, x0, plan.table.t, self.form.kind)
+        return Trajectory(x, x0, plan.table.latest, self.form.kind)
 
     def _batches(
         self,

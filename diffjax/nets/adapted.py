@@ -166,4 +166,5 @@ def adapted(network: Network, adapter: Adapter) -> Adapted:
     """
     init, apply = _Init(network, adapter), _Apply(network, adapter)
     own = {"project": Project(network), "check": network.check, "stacks": network.stacks}
+    own |= {"lane": network.lane}
     return Adapted(init, apply, **own, base=network, adapter=adapter)

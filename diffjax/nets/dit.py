@@ -28,6 +28,7 @@ from diffjax.nets.streams import (
     Tokens,
     TransformerBlock,
     Vector,
+    beside,
     modulated,
     small,
 )
@@ -68,7 +69,9 @@ class DiT(nn.Module):
     the tokens of each block of the first half to those of its mirror image in the second
     (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
     `cheap`, all but products with weights; by default all but products and attention, as
-    recomputing the rest is faster than storing it. learn_variance: return a second output like the
+    recomputing the rest is faster than storing it. With labels c_noise (B, L), one per position of
+    the leading axis, each token is modulated by that of its first position (arXiv:2407.01392).
+    learn_variance: return a second output like the
     first, for the variance of a step. half: return the outputs of the first half of the blocks, or
     of those that are joined to others (`Network.encoder`).
     """
@@ -100,7 +103,7 @@ class DiT(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b *d"],
-        c_noise: Float[Array, " b"],
+        c_noise: Float[Array, "b ..."],
         cond: Cond | None,
         train: bool = False,
         residuals: Residuals = NOTHING,
@@ -111,7 +114,8 @@ class DiT(nn.Module):
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         out = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
         h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
-        embedding = self._embedded(x, c_noise, cond)
+        lanes = c_noise if c_noise.ndim == 1 else c_noise[:, :: sides[0]]
+        embedding = self._embedded(x, lanes, cond)
         c, shared = nn.silu(embedding), self.settings.modulation == "shared"
         turn, joint = None, self.conditions.sequence("joint", x, cond, width)
         tokens, there = joint or (None, None)
@@ -133,7 +137,7 @@ class DiT(nn.Module):
         h = self._blocks(h, tokens, *inputs, extra=jnp.stack(extra) if extra else None)
         if shared:
             table = self.param("table", nn.initializers.zeros, (2 * width,)).astype(c.dtype)
-            last = table[None] + jnp.concatenate([embedding, embedding], -1)
+            last = beside(table, c) + jnp.concatenate([embedding, embedding], -1)
         else:
             last = Modulation(2 * width, name="modulation")(c)
         shift, scale = jnp.split(last, 2, -1)
@@ -150,11 +154,18 @@ class DiT(nn.Module):
         return centre(self.param("positions", begin), grid)
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
-        """Return the embedding (B, width) of the noise label and the conditions."""
+        """Return the embedding (B, width) of the noise label and the conditions.
+
+        It is (B, G, width) for labels (B, G) of G lanes.
+        """
         known, width = self.conditions, self.settings.width
         features = functools.partial(cosines_first, width=FREQUENCIES)
-        h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(c_noise)))
+        each = c_noise if c_noise.ndim == 1 else c_noise.reshape(-1)
+        h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(each)))
         h = Dense(width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
+        if c_noise.ndim > 1:
+            shared = known.embedded("embedding", x, cond, width, small)
+            return h.reshape(*c_noise.shape, width) + shared[:, None]
         change = known.change(features, c_noise, cond, self.is_initializing())
         if change is not None:
             h = h + known.lead(change, width, x.dtype)
@@ -249,6 +260,13 @@ class DiT(nn.Module):
 
     def _block(self, kind: Any, prevent_cse: bool) -> Any:
         return nn.remat(kind, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
+
+    def lane(self, shape: tuple[int, ...]) -> int:
+        """Return how many positions of the leading axis share a time: those of a patch.
+
+        It is 0 where the time enters elsewhere than by the modulation of patches.
+        """
+        return 0 if self.conditions.by("joint", "time") else self._sides((1, *shape))[0]
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sides of a patch along each axis of the grid.

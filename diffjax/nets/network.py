@@ -35,14 +35,15 @@ class Init(Protocol):
 class Apply(Protocol):
     """A function that evaluates a network: F (B, ...), or F and a second output like it.
 
-    key: the key of the dropout; None means evaluation, without dropout.
+    c_noise: (B,), or (B, L) for networks with lanes, see `Network`. key: the key of the dropout;
+    None means evaluation, without dropout.
     """
 
     def __call__(
         self,
         params: Params,
         x: Float[Array, "b *d"],
-        c_noise: Float[Array, " b"],
+        c_noise: Float[Array, "b ..."],
         cond: Cond | None,
         *,
         key: Key[Array, ""] | None = None,
@@ -58,6 +59,11 @@ def anything(x: Any, cond: Cond | None) -> None:
     """Accept all inputs."""
 
 
+def one_time(shape: tuple[int, ...]) -> int:
+    """Return 0, since the network takes one time per sample."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Network:
     """A network as a pair of pure functions, `init` and `apply`.
@@ -67,7 +73,9 @@ class Network:
     norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
     called on the host, with values. stacks: the names of modules whose parameters have a leading
     axis, over equal blocks that run in a loop. encoder: the network of the first half, with equal
-    names of parameters; `apply` of a network with one takes `residuals`, see `controlled`.
+    names of parameters; `apply` of a network with one takes `residuals`, see `controlled`. lane:
+    maps the shape of items to the number of consecutive positions of their leading axis that share
+    a time, where c_noise may be (B, L), one label per position; 0 for one time per sample.
 
     >>> network = Network(lambda *shapes: {}, lambda params, x, c_noise, cond, *, key=None: 0 * x)
     >>> network.apply({}, jax.numpy.ones((3, 2)), jax.numpy.ones(3), None).shape
@@ -80,6 +88,7 @@ class Network:
     check: Callable[[Any, Cond | None], Any] = anything
     stacks: tuple[str, ...] = ()
     encoder: Network | None = None
+    lane: Callable[[tuple[int, ...]], int] = one_time
 
     def __post_init__(self):
         example = "those of diffjax.nets.linen(module)"
@@ -87,6 +96,26 @@ class Network:
 
     def __repr__(self) -> str:
         return f"Network({getattr(self.init, '__name__', self.init)})"
+
+
+def check_times(network: Network, x: Any, t: Any, to: Any = None) -> None:
+    """Raise ValueError for times t of samples x (B, ...) that the network cannot take.
+
+    They are (B,), or (B, L) for networks with lanes; a second time `to` is (B,), and so is t then.
+
+    >>> from diffjax.nets.mlp import mlp
+    >>> check_times(mlp(), jax.numpy.ones((3, 6)), jax.numpy.ones((3, 6)))
+    Traceback (most recent call last):
+    ValueError: t has the shape (3, 6), but Network(MLP) takes one time per sample, (3,); ...
+    """
+    checks.times(x, t=t)
+    if t.ndim > 1 and not network.lane(x.shape[1:]):
+        raise ValueError(
+            f"t has the shape {t.shape}, but {network} takes one time per sample, {t.shape[:1]}; "
+            f"allowed: dit without joint tokens and without a second time"
+        )
+    if to is not None:
+        checks.per_sample(x.shape[0], t=t, to=to)
 
 
 @dataclass(frozen=True)
@@ -194,6 +223,15 @@ class _LinenCheck:
             conditions.check(x, cond)
 
 
+@dataclass(frozen=True)
+class _LinenLane:
+    module: nn.Module
+
+    def __call__(self, shape: tuple[int, ...]) -> int:
+        lane = getattr(self.module, "lane", one_time)
+        return lane(shape)
+
+
 DTYPES = ("float32", "bfloat16")
 FIXED = ("frequencies", "phases")
 
@@ -213,7 +251,8 @@ def linen(
 
     dtype: the type of the compute, float32 or bfloat16. The module receives parameters and x in
     this type and c_noise in float32; outputs and gradients have the type of x. project: see
-    `Network`, as for the `STACKS` of the module, if it has any. Raises ValueError for another type.
+    `Network`, as for the `STACKS` and the method `lane` of the module, if it has any. Raises
+    ValueError for another type.
 
     >>> from diffjax.nets.mlp import MLP
     >>> linen(MLP(width=16, depth=1)) == linen(MLP(width=16, depth=1))
@@ -225,4 +264,5 @@ def linen(
     init, apply = _LinenInit(module), _LinenApply(module, dtype)
     stacks, half = getattr(module, "STACKS", ()), getattr(module, "half", True)
     encoder = None if half else linen(module.clone(half=True), dtype)
-    return Network(init, apply, project, _LinenCheck(module), stacks, encoder)
+    check, lane = _LinenCheck(module), _LinenLane(module)
+    return Network(init, apply, project, check, stacks, encoder, lane)

@@ -21,7 +21,8 @@ from diffjax.nets.residuals import added
 
 NORMS, MLPS, MODULATIONS = ("layer", "rms"), ("gelu", "swiglu"), ("own", "shared")
 Tokens = Float[Array, "b _ w"]
-Vector = Float[Array, "b w"]
+Vector = Float[Array, "b ... w"]
+"""The embedding of the noise label and the conditions: (B, W), or (B, G, W) for G lanes."""
 Context = tuple[tuple[Array, Array], Bool[Array, "b m"]]
 small = nn.initializers.normal(0.02)
 Glorot = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
@@ -62,9 +63,26 @@ def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]
     return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
 
 
+def beside(table: Float[Array, " n"], c: Vector) -> Vector:
+    """Return a table of all samples so that it broadcasts against the vectors c."""
+    return table[None] if c.ndim == 2 else table[None, None]
+
+
+def by_token(c: Vector, x: Tokens) -> Tokens:
+    """Return a vector of each sample, or of each of its lanes, so that it broadcasts against x.
+
+    c: (B, W), or (B, G, W) for G lanes of equally many consecutive tokens.
+
+    >>> x = jnp.zeros((1, 4, 1))
+    >>> by_token(jnp.ones((1, 1)), x).shape, by_token(jnp.arange(2.0)[None, :, None], x).tolist()
+    ((1, 1, 1), [[[0.0], [0.0], [1.0], [1.0]]])
+    """
+    return c[:, None] if c.ndim == 2 else jnp.repeat(c, x.shape[1] // c.shape[1], 1)
+
+
 def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
-    """Return the normalised tokens, scaled and shifted by the conditions of their sample."""
-    out = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
+    """Return the normalised tokens, scaled and shifted by the conditions of sample or lane."""
+    out = normalised(x, norm) * (1 + by_token(scale, x)) + by_token(shift, x)
     return out.astype(x.dtype)
 
 
@@ -148,7 +166,7 @@ class Stream(nn.Module):
         c: the embedding of the conditions, or the shared modulation (B, 6 width).
         """
         own = self.settings.modulation == "own"
-        modulation = self.modulation(c) if own else c + self.table[None].astype(c.dtype)
+        modulation = self.modulation(c) if own else c + beside(self.table, c).astype(c.dtype)
         parts = modulation.shape[-1] // self.settings.width
         shift, scale, *later = jnp.split(modulation, parts, -1)
         qkv = self.qkv(modulated(x, shift, scale, self.settings.norm))
@@ -162,7 +180,7 @@ class Stream(nn.Module):
         shift, scale, gate = modulation
         qkv = self.qkv_2(modulated(x, shift, scale, self.settings.norm))
         q, k, v = by_head(qkv, self.settings, (self.q_norm_2, self.k_norm_2), turn)
-        return gate[:, None] * self.out_2(attention(q, k, v, inside).reshape(x.shape))
+        return by_token(gate, x) * self.out_2(attention(q, k, v, inside).reshape(x.shape))
 
     def after(
         self,
@@ -180,11 +198,11 @@ class Stream(nn.Module):
         """
         gate_1, shift, scale, gate_2, *second = modulation
         more = self.alone(x, second, turn, inside) if self.dual else None
-        x = added(x + gate_1[:, None] * self.out(attended.reshape(x.shape)), more)
+        x = added(x + by_token(gate_1, x) * self.out(attended.reshape(x.shape)), more)
         if across is not None:
             x = x + across(x)
         h = self.mlp_in(modulated(x, shift, scale, self.settings.norm))
-        return x + gate_2[:, None] * self.mlp_out(activated(h, self.settings))
+        return x + by_token(gate_2, x) * self.mlp_out(activated(h, self.settings))
 
 
 class Keys(nn.Module):
@@ -304,4 +322,4 @@ class ParallelBlock(nn.Module):
         q, k, v = by_head(qkv, settings, norms, turn)
         attended = attention(q, k, v, inside).reshape(x.shape)
         out = Glorot(width, name="out")(jnp.concatenate([attended, activated(h, settings)], -1))
-        return (x + gate[:, None] * out, None), None
+        return (x + by_token(gate, x) * out, None), None

@@ -6,6 +6,7 @@ from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, St
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.errors import ERRORS
 from diffjax.objectives.flow_map import MAP_RULES, FlowMap, FlowMapDistillation
+from diffjax.objectives.forcing import Forcing
 from diffjax.objectives.guidance_distillation import GuidanceDistillation
 from diffjax.objectives.matching import DIVERGENCES, DistributionMatching
 from diffjax.objectives.pairings import PAIRINGS
@@ -29,6 +30,7 @@ __all__ = [
     "DistributionMatching",
     "FlowMap",
     "FlowMapDistillation",
+    "Forcing",
     "GuidanceDistillation",
     "Metrics",
     "Objective",
@@ -38,5 +40,5 @@ __all__ = [
 ]
 OBJECTIVES = catalogue(
     *(Denoising, FlowMap, FlowMapDistillation, DistributionMatching, GuidanceDistillation),
-    *(Discrete, Autoencoding),
+    *(Discrete, Forcing, Autoencoding),
 )

@@ -144,6 +144,8 @@ class Objective(abc.ABC):
     """Whether the objective ignores padding of items with lengths, by `batch["mask"]`."""
     spaces: ClassVar[bool] = False
     """Whether the objective draws its noise in the space of the model."""
+    lanes: ClassVar[bool] = False
+    """Whether the objective trains a time per lane, so that `samplers.lanes` can sample."""
     parts: ClassVar[Mapping[str, Part]] = {}
     """Settings that name an entry of a catalogue, with the catalogue."""
     loads: ClassVar[tuple[str, ...]] = ()

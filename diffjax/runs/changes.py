@@ -8,6 +8,9 @@ from typing import Any
 from diffjax.builder.guidance import merged
 from diffjax.config import Config, named, written
 
+ENTRIES = ("sampler", "grid", "corrector", "lanes")
+"""Fields of config.sampling that may be written as `name:argument=value`."""
+
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
     """Return the config with other fields in config.sampling and in its guidance.
@@ -19,7 +22,7 @@ def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
     {'sampling': {'steps': 50, 'sampler': {'name': 'ddim', 'eta': 0.5}}}
     """
     changes: Config = written(sampling or {}, "sampling")
-    base, section = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
+    base, section = config.get("sampling", {}), named(changes, *ENTRIES)
     if isinstance(guidance := section.get("guidance"), Mapping):
         guidance = named(guidance, "reference", "rule", "threshold")
     if guidance is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,14 @@ from diffjax.training.experiment import Experiment
 
 STRENGTH = 0.6
 """Default share of the sampling steps that is performed from the given items."""
+
+
+class Begin(NamedTuple):
+    """What samples begin with; see `generation.Job`."""
+
+    start: np.ndarray | None = None
+    strength: float = 1.0
+    known: tuple[int, ...] = ()
 
 
 def starting(

@@ -24,12 +24,13 @@ from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import mapped, within
+from diffjax.runs.known import taken_from
 from diffjax.runs.lows import conditioned, larger
 from diffjax.runs.marking import marked
 from diffjax.runs.published import check_published, completed, form_of, known_family, opened
 from diffjax.runs.requests import encoded, in_turn, without_text
 from diffjax.runs.sizes import sized
-from diffjax.runs.starts import starting
+from diffjax.runs.starts import Begin, starting
 from diffjax.samplers.plan import Sampling
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
@@ -111,6 +112,8 @@ class Trained:
         tau: float | Sequence[float] | None = None,
         watermark: Any = None,
         size: int | Sequence[int] | None = None,
+        given: Any = None,
+        known: Sequence[int] | None = None,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -122,34 +125,32 @@ class Trained:
         map. control: stored images, or their path, whose maps are conditions. weight: guidance
         weights; a list in `guidance` has one for each row. start: stored items, one or several, or
         their path, from which samples start in turn (arXiv:2108.01073). strength: the share of the
-        steps from there, in (0, 1], by default 0.6. latents: neither decode latents nor encode
-        `start`. tile: see `Decoding`. low, tau: smaller items to enlarge, noised. watermark, size:
-        see `runs`. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
+        steps from there, in (0, 1], by default 0.6. given, known: items, or `test:INDEX,...`, and
+        the positions that samples keep of them. latents: neither decode latents nor encode `start`.
+        tile: see `Decoding`. low, tau: smaller items to enlarge, noised. watermark, size: see
+        `runs`. sampling: other fields of config.sampling. Raises ConfigError for a bad request.
         """
         turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         e = (trained := sized(self._sampled_by(sampling), size, (start, low, control))).experiment
         decoding = trained._decoding(latents, tile)
-        begin, share = starting(e, start, strength, decoding)
+        begin = taken_from(e, given, known, start, low, watermark)
+        begin = begin or Begin(*starting(e, start, strength, decoding))
         cond = mapped(e, cond or {}, control)
         small, conds = conditioned(e, low, tau, label, cond, turns)
-        plan = _plan(trained, turns.weight, share, negative, conds if cond else {})
+        plan = _plan(trained, turns.weight, begin, negative, conds if cond else {})
         denoise, form = larger(within(trained.denoise, plan), e.form, small)
         return Job(
-            denoise,
-            plan,
-            form,
-            e.config,
+            *(denoise, plan, form, e.config),
             builder.SAMPLING | e.config["sampling"] | {"trained": self.step, "ema": self.ema},
             **turns._asdict(),
             batch_size=batch_size,
             cond=conds,
             negative=negative or "",
-            start=begin,
-            strength=share,
+            **begin._asdict(),
             codec=decoding.codec,
             tile=tile,
             low=small,
-            watermark=marked(watermark, plan, form, begin, small),
+            watermark=marked(watermark, plan, form, begin.start, small),
         )
 
     def _sampled_by(self, sampling: Config) -> Trained:
@@ -291,7 +292,7 @@ def load(
 def _plan(
     trained: Trained,
     weights: Sequence[float],
-    strength: float,
+    begin: Begin,
     negative: str | None,
     cond: Mapping[str, Any],
 ) -> Sampling:
@@ -304,8 +305,8 @@ def _plan(
     empty = {} if not e.form.texts or negative is not None else without_text(e)
     for line in builder.doubts(e, weights, cond, empty=bool(empty)):
         logging.warning(line)
-    null = {"negative": away, "empty": empty}
-    return e.plan(trained.sde, per_sample=weighed, strength=strength, **null)
+    null = {"negative": away, "empty": empty} | ({"known": begin.known} if begin.known else {})
+    return e.plan(trained.sde, per_sample=weighed, strength=begin.strength, **null)
 
 
 def resampled(trained: Trained, sampling: Config) -> Trained:

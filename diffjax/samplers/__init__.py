@@ -37,6 +37,7 @@ from diffjax.samplers.first_order import (
     reverse_diffusion,
 )
 from diffjax.samplers.flow_maps import flow_map
+from diffjax.samplers.lanes import ORDERS, lanes
 from diffjax.samplers.multistep import (
     ab_angle,
     ab_logsnr,
@@ -126,6 +127,7 @@ SAMPLERS = catalogue(
 
 __all__ = [
     "CORRECTORS",
+    "ORDERS",
     "SAMPLERS",
     "Combination",
     "Optimized",
@@ -140,6 +142,7 @@ __all__ = [
     "difference",
     "initial",
     "judge",
+    "lanes",
     "langevin",
     "moments",
     "optimize",

@@ -62,7 +62,8 @@ def affine_moments(
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "d d"]]:
     """Compute the exact mean and covariance of samples of an affine denoiser, without Monte Carlo.
 
-    On Gaussian data every linear method of `diffjax.inverse` is affine. The denoiser with its
+    On Gaussian data every linear method of `diffjax.inverse` is affine, and so is every table of
+    lanes. The denoiser with its
     guidance is evaluated at 0 and at all unit vectors of every row; random numbers of the guidance
     count as inputs too. Use float64 (`jax.enable_x64`) where digits matter.
 
@@ -82,35 +83,71 @@ def affine_moments(
         raise ValueError(f"table.weight {of}: needs one weight per row, {(len(table),)}")
     dim, at = int(np.prod(shape)), levels(denoise.sde, table.t[:1])
     rows = _outputs(table, denoise, shape, guidance, cond)
-    y = WRITE.index("y")
-    past = np.delete(np.asarray(table.update), y, axis=1)
+    y, slots = WRITE.index("y"), (np.asarray(table.keep), np.asarray(table.keep_noise))
+    past = np.delete(np.asarray(table.update), y, axis=-1)
     # Registers that some row reads; the state is the first of them.
-    used = np.flatnonzero((np.abs(table.input) + np.abs(past)).sum(0) + np.eye(len(READ))[0])
+    read = (np.abs(table.input) + np.abs(past)).reshape(-1, len(READ)).sum(0)
+    used = np.flatnonzero(read + np.eye(len(READ))[0])
     place = {READ[column]: k for k, column in enumerate(used)}
     size, eye = len(used), np.eye(dim)
-    mean, cov = start if start else (np.zeros(dim), at.sigma[0] ** 2 * eye)
+    spread = _by_value(at.sigma[0], dim, table)
+    mean, cov = start if start else (np.zeros(dim), np.diag(spread**2))
     mu, joint = np.zeros((size, dim)), np.zeros((size, dim, size, dim))
     mu[0], joint[0, :, 0] = np.ravel(mean), np.reshape(cov, (dim, dim))
     for i in np.flatnonzero(table.active):
         if (z := place.get("z")) is not None:
             mu[z], joint[z], joint[:, :, z] = 0.0, 0.0, 0.0
             joint[z, :, z] = eye
-        output = table.input[i, used][:, None] * rows.slope[i][:, None]  # (D, registers, D)
-        keep = lambda weights: weights[:, None] * eye[:, None]
-        move = np.einsum("rs,de->rdse", np.eye(size), eye)
-        shift, noise = np.zeros_like(mu), np.zeros((size, dim, rows.noise.shape[2]))
-        factor = table.update[i, y]
-        move[0] = keep(past[i, used]) + factor * output
-        shift[0], noise[0] = factor * rows.offset[i], factor * rows.noise[i]
-        if (k := place.get(f"y[{table.keep[i]}]")) is not None:
-            move[k], shift[k], noise[k] = output, rows.offset[i], rows.noise[i]
-        if (k := place.get(f"z[{table.keep_noise[i]}]")) is not None:
-            move[k] = keep(np.eye(size)[z])
+        # Coefficients are those of each value, (D, registers), which differ in a table of lanes.
+        columns = table.input[..., used], past[..., used], table.update[..., y], *slots
+        own = [_by_value(a[i], dim, table) for a in columns]
+        move, shift, noise = _moves(place, *own, *(a[i] for a in rows))
         mu = np.einsum("rdse,se->rd", move, mu) + shift
         flat, fresh = move.reshape(size * dim, -1), noise.reshape(size * dim, -1)
         whole = flat @ joint.reshape(flat.shape) @ flat.T + fresh @ fresh.T
         joint = whole.reshape(size, dim, size, dim)
     return mu[0].reshape(shape), joint[0, :, 0]
+
+
+def _moves(
+    place: dict[str, int],
+    reads: np.ndarray,
+    keeps: np.ndarray,
+    factor: np.ndarray,
+    slot: np.ndarray,
+    slot_z: np.ndarray,
+    slope: np.ndarray,
+    offset: np.ndarray,
+    fresh: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a row as a linear map of all registers, its shift and the noise of its output.
+
+    place: the registers by name. reads, keeps: (D, registers), the coefficients of the input and of
+    the update. factor: (D,), that of the output in the update. slot, slot_z: (D,), those that
+    receive output and noise. slope, offset, fresh: the output, see `Affine`.
+    """
+    (dim, size), eye = reads.shape, np.eye(len(reads))
+    output = reads.T[None] * slope[:, None]  # (D, registers, D)
+    keep = lambda weights: weights[:, :, None] * eye[:, None]
+    move = np.einsum("rs,de->rdse", np.eye(size), eye)
+    shift, noise = np.zeros((size, dim)), np.zeros((size, dim, fresh.shape[1]))
+    move[0] = keep(keeps) + factor[:, None, None] * output
+    shift[0], noise[0] = factor * offset, factor[:, None] * fresh
+    for name, k in place.items():
+        if name.startswith("y["):
+            here = slot == int(name[2:-1])
+            move[k][here], shift[k][here], noise[k][here] = output[here], offset[here], fresh[here]
+        elif name.startswith("z["):
+            here = slot_z == int(name[2:-1])
+            move[k][here] = keep(np.broadcast_to(np.eye(size)[place["z"]], (dim, size)))[here]
+    return move, shift, noise
+
+
+def _by_value(a: Any, dim: int, table: Table) -> np.ndarray:
+    """Return what a row has for all values, or for each of its lanes (L, ...), as (D, ...)."""
+    if table.lanes:
+        return np.repeat(a, dim // table.lanes, axis=0)
+    return np.broadcast_to(a, (dim, *np.shape(a)))
 
 
 def _outputs(
@@ -128,7 +165,7 @@ def _outputs(
     x, *draws = (
         part.reshape(-1, *of) for part, of in zip(parts, (shape, *noted.values()), strict=True)
     )
-    each = lambda a: jnp.repeat(jnp.asarray(a, x.dtype), len(points))
+    each = lambda a: jnp.repeat(jnp.asarray(a, x.dtype), len(points), axis=0)
     repeated = cond and {name: jnp.repeat(c, len(x), 0) for name, c in cond.items()}
     memory = guidance.init(x)
     if jax.tree.leaves(memory):
@@ -166,7 +203,7 @@ def _draws(
     noted = Noted(1)
 
     def ask(x: Array) -> Array:
-        t = jnp.full(1, table.t[0], x.dtype)
+        t = jnp.asarray(table.t[:1], x.dtype)
         to = t if table.leads else None
         query = Query(denoise, x, t, cond, to, noted)
         return guidance(query, jnp.ones(1, x.dtype), guidance.init(x))[0].x0

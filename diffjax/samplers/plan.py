@@ -29,7 +29,7 @@ class Sampling(abc.ABC):
     @property
     @abc.abstractmethod
     def start(self) -> Any:
-        """The time of the initial state."""
+        """The time of the initial state, (), or that of each position in a table of lanes, (L,)."""
 
     @property
     @abc.abstractmethod
@@ -161,7 +161,8 @@ class Plan(Sampling):
         return advance(denoise, self.table, registers, keys, **rows)
 
     def suits(self, sde: SDE) -> None:
-        self.table.origin.check(sde, np.asarray(self.table.t)[np.asarray(self.table.active)])
+        told = np.asarray(self.table.t)[np.asarray(self.table.active)]
+        self.table.origin.check(sde, told.ravel())
 
     def check(self, result: Result) -> None:
         check(result.bad, self.table)

@@ -56,7 +56,7 @@ class Registers(NamedTuple):
 class Preview(NamedTuple):
     """Intermediate samples after `row` of `rows` rows: the state x and the predicted x0, (B, ...).
 
-    t: the time at which the last of these rows evaluated the network.
+    t: the time at which the last of these rows evaluated the network, the latest one of lanes.
     """
 
     x: Any
@@ -140,7 +140,9 @@ def check_arguments(
         checks.same_shape((len(table), *x.shape), noise=noise)
     check_inputs(denoise, x, cond)
     if hasattr(denoise, "sde") and not checks.traced(denoise, table):
-        table.origin.check(denoise.sde, np.asarray(table.t)[np.asarray(table.active)])
+        table.origin.check(denoise.sde, np.asarray(table.t)[np.asarray(table.active)].ravel())
+    if table.lanes and (x.ndim < 2 or x.shape[1] != table.lanes):
+        raise ValueError(f"the table has {table.lanes} lanes; x has the shape {x.shape}")
 
 
 def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
@@ -229,7 +231,7 @@ def look(table: Table, seen: tuple[Array, Array, Array], row: int) -> Preview:
     """Return the preview after `row` rows; raise FloatingPointError for one that was not finite."""
     x, x0, bad = seen
     check(bad, table)
-    return Preview(x, x0, row, len(table), float(table.t[row - 1]))
+    return Preview(x, x0, row, len(table), float(np.max(table.t[row - 1])))
 
 
 def sample(
@@ -262,7 +264,8 @@ def check(bad: Any, table: Table) -> None:
     """Raise FloatingPointError, with row and time, where a network output was not finite."""
     if (row := int(bad)) >= 0:
         raise FloatingPointError(
-            f"the network's output is not finite at row {row} of {len(table)}, t = {table.t[row]:g}"
+            f"the network's output is not finite at row {row} of {len(table)}, "
+            f"t = {np.max(table.t[row]):g}"
         )
 
 
@@ -285,8 +288,10 @@ def step(
         draw = lambda: noise_of(c, keys, x)
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     z = inside(denoise, z, cond)
-    u = _combine(c.input, [x], outputs, z, noises)
-    t = jnp.full(x.shape[:1], c.t, x.dtype)
+    by_lane = c.t.ndim == 1
+    combine = jax.vmap(_combine, (0, 1, 2, 1, 2), 1) if by_lane else _combine
+    u = combine(c.input, [x], outputs, z, noises)
+    t = jnp.full(x.shape[:2] if by_lane else x.shape[:1], c.t, x.dtype)
     to = jnp.full_like(t, c.to) if c.leads else None
     query = Query(denoise, u, t, cond, to, Normals(keys, index))
     ask = lambda: guidance(query, c.weight, memory)
@@ -300,13 +305,14 @@ def step(
     if c.learned:
         if prediction.log_var is None:
             raise ValueError("the network learns no variance; allowed: the other samplers")
-        z = z * jnp.exp(c.spread * prediction.log_var)
-    new = _combine(c.update, [x, y], outputs, z, noises)
+        spread = _along(c.spread, x) if by_lane else c.spread
+        z = z * jnp.exp(spread * prediction.log_var)
+    new = combine(c.update, [x, y], outputs, z, noises)
     if c.langevin:
         new = jnp.where(c.snr > 0, _langevin(x, new, z, c.snr), new)
     x = jnp.where(active, new, x)
-    outputs = outputs.at[c.keep].set(y, mode="drop")
-    noises = noises.at[c.keep_noise].set(z, mode="drop")
+    keep = _keep_by_lane if by_lane else _keep
+    outputs, noises = keep(outputs, c.keep, y), keep(noises, c.keep_noise, z)
     bad = jnp.where((bad < 0) & ~jnp.isfinite(y).all(), index, bad)
     after = Registers(x, outputs, noises, memory, bad)
     return after, (x, prediction.x0) if path else None
@@ -330,6 +336,22 @@ def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Arr
     slots += zip(range(n + OUTPUTS + 1, len(c)), noises, strict=True)
     past = lambda: sum((c[i] * a for i, a in slots), total)
     return jax.lax.cond(jnp.stack([c[i] for i, _ in slots]).any(), past, lambda: total)
+
+
+def _keep(slots: Array, slot: Array, new: Array) -> Array:
+    """Return the registers (K, B, ...) with `new` in one slot, or unchanged for slot K."""
+    return slots.at[slot].set(new, mode="drop")
+
+
+def _keep_by_lane(slots: Array, slot: Array, new: Array) -> Array:
+    """Return the registers (K, B, L, ...) with `new` in the slot (L,) of each position."""
+    here = jnp.arange(len(slots))[:, None] == slot[None]
+    return jnp.where(jax.vmap(lambda mask: _along(mask, new))(here), new[None], slots)
+
+
+def _along(a: Array, x: Array) -> Array:
+    """Return values (L,) of the positions so that they broadcast against x (B, L, ...)."""
+    return a.reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
 def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:

@@ -107,6 +107,8 @@ class Rows:
 
     def check(self, table: Table) -> None:
         """Raise ValueError for a table whose rows the program cannot run."""
+        if table.lanes:
+            raise ValueError("a table of lanes; allowed: one time per sample")
         if table.langevin:
             raise ValueError("the corrector langevin; allowed: the corrector refresh, or none")
         if table.read not in READS:

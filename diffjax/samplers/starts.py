@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
-from diffjax.arrays import normal
+from diffjax.arrays import expand, normal
 from diffjax.checks import within
 from diffjax.sde import SDE
 
@@ -50,10 +50,20 @@ def last_part(times: np.ndarray, strength: float) -> np.ndarray:
 def noised(
     sde: SDE, x0: Float[Array, "b *d"], t: Any, keys: Key[Array, " b"]
 ) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
-    """Return x0 (B, ...) noised to time t, and the keys for `sample`."""
+    """Return x0 (B, ...) noised to time t, and the keys for `sample`.
+
+    t: (), or (L,) for each position of the leading axis. Positions at t_min or below it are known,
+    and keep their values: those at t_max are drawn from the prior, whatever x0 is.
+    """
     first, remaining = jax.vmap(jax.random.split, out_axes=1)(keys)
     eps = normal(first, x0.shape[1:]).astype(x0.dtype)
-    return sde.perturb(x0, eps, jnp.full(x0.shape[:1], t, x0.dtype)), remaining
+    if not jnp.ndim(t):
+        return sde.perturb(x0, eps, jnp.full(x0.shape[:1], t, x0.dtype)), remaining
+    t = jnp.broadcast_to(jnp.asarray(t, x0.dtype), x0.shape[:2])
+    at = expand(t, x0)
+    drawn = expand(sde.sigma(t), x0) * eps
+    noisy = jnp.where(at < sde.t_max, sde.perturb(x0, eps, t), drawn)
+    return jnp.where(at <= sde.t_min, x0, noisy), remaining
 
 
 def initial(
@@ -61,7 +71,7 @@ def initial(
 ) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
     """Draw initial states (B, *shape) from the prior, and return them with the keys for `sample`.
 
-    keys: (B,). t: the first time of the grid; t_max by default.
+    keys: (B,). t: the first time of the grid, t_max by default; (L,) for a table of lanes.
 
     >>> from diffjax import schedules, sde
     >>> keys = jax.random.split(jax.random.key(0), 3)

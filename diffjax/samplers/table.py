@@ -80,6 +80,10 @@ def eps(prediction: Prediction) -> Any:
 class Table:
     """A sampler's R rows as arrays, a traced argument: tables of equal R share a compiled loop.
 
+    In a table of lanes (`lanes.py`) the coefficients differ along the leading axis of items, of L
+    positions: t, to, input, update, keep, keep_noise and spread are (R, L, ...). The others, and
+    all of an ordinary table, are as follows.
+
     t: (R,). to: (R,), the second time of a flow map; t for an ordinary denoiser. input: (R,
     len(READ)) and update: (R, len(WRITE)), the coefficients. keep, keep_noise: (R,), the slots that
     receive y and z of the row, or OUTPUTS and NOISES for none. noisy: (R,), whether noise is drawn.
@@ -123,6 +127,21 @@ class Table:
     def __len__(self) -> int:
         return self.t.shape[0]
 
+    @property
+    def lanes(self) -> int:
+        """The number L of positions that have rows of their own; 0 for an ordinary table."""
+        return self.t.shape[1] if self.t.ndim == 2 else 0
+
+    @property
+    def latest(self) -> np.ndarray:
+        """The time of each row, (R,): in a table of lanes, that of the noisiest position."""
+        return np.asarray(self.t).max(1) if self.lanes else np.asarray(self.t)
+
+    def lane(self, position: int) -> Table:
+        """Return the ordinary table of one position of a table of lanes, with rows of rest."""
+        names = ("t", "to", "input", "update", "keep", "keep_noise", "spread")
+        return replace(self, **{name: getattr(self, name)[:, position] for name in names})
+
     def __getitem__(self, part: slice) -> Table:
         """Return consecutive rows, to stop early or to start late.
 
@@ -135,7 +154,13 @@ class Table:
         cut = jax.tree.map(lambda a: a[part], self)
         if not len(cut):
             raise ValueError(f"{part}: selects none of the {len(self)} rows")
-        unset = {name for name in READ if "[" in name}
+        for table in [cut.lane(k) for k in range(cut.lanes)] or [cut]:
+            table._check_registers(start)
+        return cut
+
+    def _check_registers(self, start: int) -> None:
+        """Raise ValueError for a row that reads a register of a row before the first, `start`."""
+        unset, cut = {name for name in READ if "[" in name}, self
         for i in range(len(cut)):
             used = {n for n, c in zip(READ, cut.input[i], strict=True) if c}
             used |= {n for n, c in zip(WRITE, cut.update[i], strict=True) if c}
@@ -145,14 +170,15 @@ class Table:
                     f"plan the sampler for the shorter grid instead"
                 )
             unset -= {f"y[{cut.keep[i]}]", f"z[{cut.keep_noise[i]}]"}
-        return cut
 
     def brownian(self) -> Table:
         """Return the same rows with the noise of one Brownian path per sample (`brownian.py`).
 
         The path does not depend on the steps, so more steps of the same process refine the same
-        sample. Noise that belongs to no path stays independent.
+        sample. Noise that belongs to no path stays independent. Raises ValueError for lanes.
         """
+        if self.lanes:
+            raise ValueError("noise='brownian': not with lanes; allowed: 'independent'")
         nodes, shares = increments(np.where(self.noisy[:, None], self.clock, np.nan))
         return replace(self, nodes=nodes, shares=shares)
 
@@ -169,10 +195,14 @@ class Table:
 
     def __repr__(self) -> str:
         """Summarise the table; `print` shows its rows."""
-        return f"Table({len(self)} rows, y = {self.read.__name__})"
+        of = f" of {self.lanes} lanes" if self.lanes else ""
+        return f"Table({len(self)} rows{of}, y = {self.read.__name__})"
 
     def __str__(self) -> str:
         """Show one line per row without zero coefficients; y3 is the output of row 3."""
+        if self.lanes:
+            whole = [f"position {k}: {self.lane(k)}" for k in range(self.lanes)]
+            return "\n".join([repr(self), *whole])
         names = {name: name for name in WRITE}
 
         def terms(columns: Sequence[str], values: np.ndarray) -> str:
@@ -209,7 +239,7 @@ def unroll(table: Table) -> Unrolled:
     """Write a table as linear maps on the initial state, the outputs and the noises.
 
     Two samplers are the same method exactly when their unrolled maps agree. Raises ValueError for
-    tables with Langevin rows, which are not linear.
+    tables with Langevin rows, which are not linear, and for tables of lanes.
 
     >>> from diffjax import grids, samplers, schedules, sde
     >>> vp = sde.VP(schedules.Linear())
@@ -220,6 +250,7 @@ def unroll(table: Table) -> Unrolled:
     False
     """
     linear(table)
+    single(table)
     rows = len(table)
     basis = np.eye(1 + 2 * rows)
     inputs, x = [], basis[0]
@@ -241,7 +272,7 @@ def moments(
     input, so the joint distribution of all registers follows by a linear recursion, without a
     network. start: mean and variance of the initial state; by default those of the prior at the
     time of the first row. All arguments may be arrays of one shape, for many distributions at once.
-    Raises ValueError for tables with Langevin rows.
+    Raises ValueError for tables with Langevin rows or lanes; see `affine_moments`.
 
     >>> from diffjax import grids, samplers, schedules, sde
     >>> vp = sde.VP(schedules.Linear())
@@ -251,6 +282,7 @@ def moments(
     1.0
     """
     linear(table)
+    single(table)
     at, to = levels(sde, table.t), levels(sde, table.to)
     first = start if start else (0.0, at.sigma[0] ** 2)
     mean, var, *first = np.broadcast_arrays(mean, var, *first)
@@ -283,6 +315,12 @@ def moments(
         mu = np.einsum("...ij,...j->...i", move, mu) + shift
         cov = move @ cov @ move.swapaxes(-1, -2)
     return mu[..., 0][()], cov[..., 0, 0][()]
+
+
+def single(table: Table) -> None:
+    """Raise ValueError for a table of lanes."""
+    if table.lanes:
+        raise ValueError("the table has lanes; allowed: samplers.affine_moments, or one lane of it")
 
 
 def linear(table: Table) -> None:

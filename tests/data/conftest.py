@@ -38,6 +38,7 @@ def source(request) -> Callable[[str], Source]:
         "emoji": dict,
         "moons": dict,
         "checkerboard": dict,
+        "series": dict,
     }
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")
