@@ -17,6 +17,7 @@ from experiments.caching import study as caching
 from experiments.caching import text as caching_text
 from experiments.cascades import study as cascades
 from experiments.discrete import study as discrete
+from experiments.discrete import words
 from experiments.distill3d import study as distill3d
 from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
@@ -184,7 +185,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
         **control.tables(folder),
     },
     "vocoder": vocoder.tables,
-    "discrete": discrete.tables,
+    "discrete": lambda folder: {**discrete.tables(folder), **words.tables(folder)},
     "distill3d": distill3d.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,

@@ -33,6 +33,7 @@ from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
+from diffjax.data.lines import lines
 from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.series import series
@@ -44,7 +45,7 @@ from diffjax.data.toys import checkerboard, moons
 from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
-    *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
+    *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, latents),
     *(digits, diamonds, emoji, moons, checkerboard, series),
 )
 
@@ -69,6 +70,7 @@ __all__ = [
     "emoji",
     "folder",
     "latents",
+    "lines",
     "load",
     "moons",
     "read",

@@ -88,11 +88,14 @@ class Discrete(Objective):
             raise ValueError("discrete: allowed: learn_variance=False, no condition `to`")
         if task.dequantized:
             raise ValueError("discrete: allowed: data.dequantize=False")
-        if task.form and task.form.dtype != "uint8":
-            raise ValueError(
-                f"discrete: needs stored bytes; the data are {task.form.kind} {task.form.shape} of "
-                f"{task.form.dtype}"
-            )
+        if (form := task.form) and form.dtype != "uint8":
+            levels = dict(form.units).get("levels", 0)
+            if levels != self.process.levels:
+                has = f"{levels} levels" if levels else f"{form.dtype} without levels"
+                raise ValueError(
+                    f"process.levels={self.process.levels}: the data are {form.kind} {form.shape} "
+                    f"of {has}; needs stored bytes, or items of as many levels"
+                )
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """Add the quantiles u of all times, which may be stratified over the whole batch."""

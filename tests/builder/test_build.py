@@ -53,6 +53,8 @@ def as_published(name: str, **network) -> Experiment:
     side = 32 // (config["data"].get("reduced") or {}).get("factor", 1)
     form = labelled("image", (side, side, 3), 10 * config["data"]["labels"]) if prepared else None
     form = labelled("latent", (4, 4, 2), 10) if "codec" in config["data"] else form
+    if config["data"]["name"].startswith("lines:"):
+        form = Form("sequence", (12, 1), units=(("levels", 27),))
     form = labelled("image", (8, 8, 1), 10) if config["data"]["name"] == "dreambooth" else form
     if config["data"].get("vocabulary") or {"codec", "encoder"} <= {*config["data"]}:
         text = {"texts": ("text",), "vocabulary": ("dot", "red", "new")}
@@ -183,7 +185,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         (
             "data.name",
             "known: array, checkerboard, diamonds, digits, dreambooth, emoji, folder, latents, "
-            "moons, series, sounds, table, tfds, webdataset",
+            "lines, moons, series, sounds, table, tfds, webdataset",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),

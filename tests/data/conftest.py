@@ -32,6 +32,7 @@ def source(request) -> Callable[[str], Source]:
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
         "sounds": lambda: {"path": str(of("tiny_sounds")), "length": 64, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
+        "lines": lambda: {"path": str(of("tiny_lines")), "length": 5, "holdout": 0.3},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,
         "diamonds": lambda: {"path": str(of("tiny_table")), "holdout": 0.3},
@@ -78,6 +79,15 @@ def tiny_sounds(tmp_path_factory) -> Path:
         x = rng.integers(-3000, 3000, (50 + 20 * k, 1)).astype(np.int16)
         WAV.write(folder / f"{k}.wav", x, {"rate": 8000}, {})
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lines(tmp_path_factory) -> Path:
+    """Forty words of up to five letters, and lines that are left out."""
+    rng, place = np.random.default_rng(0), tmp_path_factory.mktemp("lines") / "words"
+    words = ["".join(rng.choice([*"abcdef"], n)) for n in rng.integers(1, 6, 60)]
+    place.write_text("\n".join([*words, "", "Upper", "longer", "o'er"]) + "\n")
+    return place
 
 
 @pytest.fixture(scope="session")
