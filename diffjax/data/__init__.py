@@ -31,6 +31,7 @@ from diffjax.data.emoji import emoji
 from diffjax.data.folder import folder
 from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
+from diffjax.data.joint import joint
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.lines import lines
@@ -46,7 +47,7 @@ from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, latents),
-    *(digits, diamonds, emoji, moons, checkerboard, series),
+    *(digits, diamonds, emoji, moons, checkerboard, series, joint),
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "dreambooth",
     "emoji",
     "folder",
+    "joint",
     "latents",
     "lines",
     "load",

@@ -184,8 +184,8 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
     [
         (
             "data.name",
-            "known: array, checkerboard, diamonds, digits, dreambooth, emoji, folder, latents, "
-            "lines, moons, series, sounds, table, tfds, webdataset",
+            "known: array, checkerboard, diamonds, digits, dreambooth, emoji, folder, "
+            "joint, latents, lines, moons, series, sounds, table, tfds, webdataset",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),

@@ -32,6 +32,7 @@ def source(request) -> Callable[[str], Source]:
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
         "sounds": lambda: {"path": str(of("tiny_sounds")), "length": 64, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
+        "joint": dict,
         "lines": lambda: {"path": str(of("tiny_lines")), "length": 5, "holdout": 0.3},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,
