@@ -16,8 +16,8 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         series.get_config().to_dict(),
         data=dict(name="joint"),
-        network=dict(width=96, depth=4),
+        network=dict(width=96, depth=4, heads=4),
         loss=dict(sizes=(16, 3), shared=0.2, known=0.2, past=0.0),
-        optimizer=dict(schedule=dict(name="cosine", length=6000)),
+        optimizer=dict(learning_rate=2e-3, schedule=dict(name="cosine", length=6000)),
         train=dict(steps=6000, batch_size=64, sample_every=6000, checkpoint_every=500),
     )
