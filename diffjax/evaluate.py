@@ -211,13 +211,13 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
 class Scored(NamedTuple):
     """Samples to evaluate: their number and classes (0 without labels), and sets with protocols.
 
-    described: whether they have the conditions of held-out items.
+    cases: the number of held-out items whose conditions they have, 0 for none.
     """
 
     num: int
     classes: int
     sets: Iterable[tuple[dict[str, Any], Samples]]
-    described: bool = False
+    cases: int = 0
 
 
 def results(
@@ -275,7 +275,7 @@ def check_counts(
         held_out=test,
         classes=form.classes if scored.classes else 0,
         asked=scored.classes,
-        described=scored.described,
+        cases=scored.cases,
         kind=form.kind,
     )
     for name, metric in metrics.items():
@@ -303,7 +303,7 @@ def ours(
     of = None if asked.data else held_out(planned[0].cond, num, len(source("test")), asked.real)
     labels = planned[0].cond.get("label", ())  # samples take them in turn
     classes = min(num, len({*map(int, labels)}))
-    return Scored(num, classes, map(sampled, planned), of is not None)
+    return Scored(num, classes, map(sampled, planned), 0 if of is None else len({*of.tolist()}))
 
 
 def held_out(cond: Mapping[str, Any], num: int, size: int, most: int) -> Any:
@@ -362,13 +362,17 @@ def elsewhere(asked: argparse.Namespace, form: Form) -> Scored:
 
 
 def show(measured: list[dict[str, Any]], picture: Path) -> None:
-    """Print the table, and draw the trade-offs as a picture where there are any."""
+    """Print the table, and draw trade-offs and histograms of ranks where there are any."""
     from diffjax.devices.processes import first
-    from diffjax.report import evaluated
+    from diffjax.report import evaluated, ranks
 
     print(f"\n{evaluated.markdown(measured)}\n")
-    if first() and evaluated.tradeoffs(picture, measured):
+    if not first():
+        return
+    if evaluated.tradeoffs(picture, measured):
         print(f"wrote {picture}")
+    if ranks.drawn(beside := picture.with_name(picture.stem + "_ranks.png"), measured):
+        print(f"wrote {beside}")
 
 
 if __name__ == "__main__":

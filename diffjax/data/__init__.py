@@ -33,6 +33,7 @@ from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
+from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.sounds import sounds
@@ -44,7 +45,7 @@ from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
-    *(digits, diamonds, emoji, moons, checkerboard),
+    *(digits, diamonds, emoji, lorenz96, moons, checkerboard),
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "folder",
     "latents",
     "load",
+    "lorenz96",
     "moons",
     "read",
     "select",

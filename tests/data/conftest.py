@@ -36,6 +36,7 @@ def source(request) -> Callable[[str], Source]:
         "digits": dict,
         "diamonds": lambda: {"path": str(of("tiny_table")), "holdout": 0.3},
         "emoji": dict,
+        "lorenz96": lambda: {"size": 200},
         "moons": dict,
         "checkerboard": dict,
     }
