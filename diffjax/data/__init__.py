@@ -36,15 +36,17 @@ from diffjax.data.latents import latents
 from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
+from diffjax.data.relief import relief
 from diffjax.data.sounds import sounds
 from diffjax.data.source import Captioned, Memory, Source, load
 from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 from diffjax.data.webdataset import webdataset
+from diffjax.data.winds import winds
 
 SOURCES = catalogue(
-    *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
+    *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents, winds, relief),
     *(digits, diamonds, emoji, lorenz96, moons, checkerboard),
 )
 
@@ -73,6 +75,7 @@ __all__ = [
     "lorenz96",
     "moons",
     "read",
+    "relief",
     "select",
     "sounds",
     "table",
@@ -80,4 +83,5 @@ __all__ = [
     "to_float",
     "to_uint8",
     "webdataset",
+    "winds",
 ]

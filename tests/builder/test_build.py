@@ -183,7 +183,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         (
             "data.name",
             "known: array, checkerboard, diamonds, digits, dreambooth, emoji, folder, latents, "
-            "lorenz96, moons, sounds, table, tfds, webdataset",
+            "lorenz96, moons, relief, sounds, table, tfds, webdataset, winds",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
