@@ -148,6 +148,14 @@ STUDIES = {
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
     ),
+    "forecasts": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/lorenz96.py "
+            "--config.train.steps=20",
+            "-m experiments.forecasts.study --run={out}/run --out={out} --num=512",
+        ),
+        2,
+    ),
     "watermark": Study(
         (
             f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "

@@ -23,6 +23,7 @@ from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
 from experiments.few_step.cifar import CIFAR
 from experiments.few_step.digits import DIGITS
+from experiments.forecasts import study as forecasts
 from experiments.generative import claims, extra
 from experiments.generative import study as generative
 from experiments.guidance import study as guidance
@@ -186,6 +187,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "vocoder": vocoder.tables,
     "discrete": discrete.tables,
     "distill3d": distill3d.tables,
+    "forecasts": forecasts.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,
