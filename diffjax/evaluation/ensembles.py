@@ -3,6 +3,7 @@
 Beside each score stand those of the true ensemble, where the source knows the law of its items
 (`data.source.Simulated`), of climatology, which is an ensemble of training items, those with the
 label of the outcome where items have labels, and of persistence, the condition `map` as a forecast.
+Where the condition `known` states a part of the item (`data.hidden`), only the other values count.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.data.hidden import KNOWN
 from diffjax.evaluation import forecasts
 from diffjax.evaluation.beforehand import Counts, counting
 from diffjax.evaluation.resampling import with_intervals
@@ -22,7 +24,8 @@ MOST = 100
 """Largest number of training items of climatology."""
 PERSISTENT = "map"
 """Name of the condition that persistence forecasts."""
-Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(ensembles (M, B, D), outcomes (B, D), which values count (B, D)) -> scores (B,)."""
 
 
 def _members(counts: Counts, **_: Any) -> None:
@@ -63,6 +66,14 @@ def outcomes(real: Real, cases: np.ndarray) -> np.ndarray:
     return real.test.x[cases].reshape(len(cases), -1).astype(np.float64)
 
 
+def hidden(real: Real, cases: np.ndarray) -> np.ndarray:
+    """Return which values (B, D) of these held-out items count: those that are not known."""
+    known = real.test.cond.get(KNOWN)
+    if known is None:
+        return np.ones((len(cases), real.test.x[0].size), bool)
+    return np.isnan(known[cases]).reshape(len(cases), -1)
+
+
 def true_ensemble(real: Real, cases: np.ndarray, members: int) -> np.ndarray | None:
     """Return the true ensemble (M, B, D), None where the source does not know its law."""
     if real.law is None:
@@ -71,14 +82,15 @@ def true_ensemble(real: Real, cases: np.ndarray, members: int) -> np.ndarray | N
 
 
 def climatology(real: Real, cases: np.ndarray, score: Score) -> np.ndarray:
-    """Return the score of ensembles of training items, (B, ...).
+    """Return the score of ensembles of training items, (B,).
 
     They are at most MOST items with the label of the outcome, or of all items without labels.
     """
     test, y = real.test, outcomes(real, cases)
     own = test.labels()[cases] if test.form.classes else np.zeros(len(cases), int)
     of = real.train.labels()
-    rng, found = np.random.Generator(np.random.Philox(key=0)), {}
+    rng, out = np.random.Generator(np.random.Philox(key=0)), np.empty(len(cases))
+    counts = hidden(real, cases)
     for label in np.unique(own).tolist():
         alike = np.flatnonzero(of == label)
         if len(alike) < 2:
@@ -86,15 +98,13 @@ def climatology(real: Real, cases: np.ndarray, score: Score) -> np.ndarray:
         chosen = rng.permutation(alike)[:MOST]
         here = np.flatnonzero(own == label)
         x = real.train.x[chosen].reshape(len(chosen), 1, -1).astype(np.float64)
-        found[label] = score(np.broadcast_to(x, (len(chosen), *y[here].shape)), y[here])
-    out = np.empty((len(cases), *next(iter(found.values())).shape[1:]))
-    for label, values in found.items():
-        out[own == label] = values
+        members = np.broadcast_to(x, (len(chosen), *y[here].shape))
+        out[here] = score(members, y[here], counts[here])
     return out
 
 
 def persistence(real: Real, cases: np.ndarray, score: Score) -> np.ndarray | None:
-    """Return the score of the condition `map` as a forecast, (B, ...), None where it is no item.
+    """Return the score of the condition `map` as a forecast, (B,), None where it is no item.
 
     A forecast without spread has two equal members, whose score is the error.
     """
@@ -102,23 +112,22 @@ def persistence(real: Real, cases: np.ndarray, score: Score) -> np.ndarray | Non
     if now is None or now.shape != real.test.x.shape:
         return None
     x = now[cases].reshape(1, len(cases), -1).astype(np.float64)
-    return score(np.repeat(x, 2, 0), outcomes(real, cases))
+    return score(np.repeat(x, 2, 0), outcomes(real, cases), hidden(real, cases))
 
 
 def _scored(real: Real, samples: Samples, resamples: int, metric: str, score: Score) -> Any:
     """Return the mean score of ensembles, with those that stand beside it."""
     x, cases = grouped(samples, metric)
-    y, true = outcomes(real, cases), true_ensemble(real, cases, len(x))
+    y, true, counts = outcomes(real, cases), true_ensemble(real, cases, len(x)), hidden(real, cases)
     each = {
-        "score": score(x, y),
-        "floor": None if true is None else score(true, y),
+        "score": score(x, y, counts),
+        "floor": None if true is None else score(true, y, counts),
         "climatology": climatology(real, cases, score),
         "persistence": persistence(real, cases, score),
     }
-    case = {k: v.reshape(len(v), -1).mean(1) for k, v in each.items() if v is not None}
 
     def values(rows: Any) -> dict[str, float]:
-        means = {k: float(v[rows].mean()) for k, v in case.items()}
+        means = {k: float(v[rows].mean()) for k, v in each.items() if v is not None}
         if "floor" in means:
             means["ratio"] = means["score"] / means["floor"]
         return means | {"skill": 1 - means["score"] / means["climatology"]}
@@ -146,7 +155,9 @@ def crps(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     >>> found["score"] < 0.2 * found["climatology"] < found["persistence"]
     True
     """
-    return _scored(real, samples, resamples, "crps", forecasts.crps)
+    total = lambda x, y, counts: (forecasts.crps(x, y) * counts).sum(1)
+    score = lambda x, y, counts: total(x, y, counts) / np.maximum(counts.sum(1), 1)
+    return _scored(real, samples, resamples, "crps", score)
 
 
 @counting(_members)
@@ -166,7 +177,9 @@ def energy(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     >>> energy(real, Samples(true, None, asked), resamples=0)["skill"] > 0.5
     True
     """
-    score = lambda x, y: forecasts.energy_score(x, y) / np.sqrt(y.shape[-1])
+    size = lambda counts: np.sqrt(np.maximum(counts.sum(1), 1))
+    of = lambda x, y, counts: forecasts.energy_score(np.where(counts, x, y), y)
+    score = lambda x, y, counts: of(x, y, counts) / size(counts)
     return _scored(real, samples, resamples, "energy", score)
 
 
@@ -189,13 +202,16 @@ def spread_skill(real: Real, samples: Samples, resamples: int = 20) -> dict[str,
     True
     """
     x, cases = grouped(samples, "spread_skill")
-    y, true = outcomes(real, cases), true_ensemble(real, cases, len(x))
+    y, true, counts = outcomes(real, cases), true_ensemble(real, cases, len(x)), hidden(real, cases)
+    part = lambda a, rows: a[..., rows, :][..., counts[rows]]
+    of = lambda e, rows: forecasts.spread_skill(part(e, rows), part(y, rows))
+    squared = (x.mean(0) - y) ** 2
 
     def values(rows: Any) -> dict[str, float]:
-        found = {"ratio": forecasts.spread_skill(x[:, rows], y[rows])}
+        found = {"ratio": of(x, rows)}
         if true is not None:
-            found["floor"] = forecasts.spread_skill(true[:, rows], y[rows])
-        return found | {"rmse": float(np.sqrt(((x[:, rows].mean(0) - y[rows]) ** 2).mean()))}
+            found["floor"] = of(true, rows)
+        return found | {"rmse": float(np.sqrt(squared[rows][counts[rows]].mean()))}
 
     return with_intervals(values, len(cases), resamples) | {"members": len(x), "cases": len(cases)}
 
@@ -224,9 +240,10 @@ def rank_histogram(
     """
     x, cases = grouped(samples, "rank_histogram")
     x = x[: max(members, 2)]
-    y, true = outcomes(real, cases), true_ensemble(real, cases, len(x))
+    y, true, counts = outcomes(real, cases), true_ensemble(real, cases, len(x)), hidden(real, cases)
     apart = lambda shares: float(np.abs(shares - 1 / len(shares)).sum() / 2)
-    of = lambda e, rows: forecasts.rank_histogram(e[:, rows], y[rows])
+    part = lambda a, rows: a[..., rows, :][..., counts[rows]]
+    of = lambda e, rows: forecasts.rank_histogram(part(e, rows), part(y, rows))
 
     def values(rows: Any) -> dict[str, float]:
         found = {"distance": apart(of(x, rows))}

@@ -8,6 +8,7 @@ import pytest
 
 from diffjax import data
 from diffjax.data import Memory, Reading
+from diffjax.data.hidden import Concealed, Hidden
 from diffjax.evaluation import OF_SAMPLES, Real, Samples
 from diffjax.evaluation.beforehand import Counts, enough
 from diffjax.evaluation.ensembles import grouped
@@ -98,6 +99,25 @@ def test_too_narrow_and_shifted_forecasts_are_seen(real, samples):
     shares = sure["rank_histogram"]["shares"]
     assert len(shares) == 20 and min(shares[0], shares[-1]) > 0.1
     assert off["rank_histogram"]["shares"][0] > 2 * off["rank_histogram"]["shares"][-1]
+
+
+def test_only_hidden_values_count(samples):
+    """An imputation would be praised for values that it was told."""
+    of = lambda split: Concealed(linear(split).pairs, Hidden((0.5, 0.5)))
+    real = Real(of, Reading(), CASES, Path())
+    known = np.isnan(real.test.cond["known"][samples.asked])
+    told = samples._replace(x=np.where(known, samples.x, real.test.x[samples.asked]))
+    whole = Real(linear, Reading(), CASES, Path())
+    metrics = {k: {"resamples": 0} for k in ("crps", "energy", "spread_skill", "rank_histogram")}
+    found = {k: OF_SAMPLES[k](real, told, **settings) for k, settings in metrics.items()}
+    plain = {k: OF_SAMPLES[k](whole, samples, **settings) for k, settings in metrics.items()}
+    for name, key in [("crps", "score"), ("crps", "climatology"), ("spread_skill", "rmse")]:
+        assert found[name][key] == pytest.approx(plain[name][key], rel=0.06)
+    assert found["spread_skill"]["ratio"] == pytest.approx(1, abs=0.06)
+    assert found["energy"]["score"] == pytest.approx(plain["energy"]["score"], rel=0.1)
+    assert found["rank_histogram"]["distance"] < 0.08
+    blind = OF_SAMPLES["crps"](whole, told, resamples=0)
+    assert blind["score"] == pytest.approx(plain["crps"]["score"] / 2, rel=0.06)
 
 
 def test_climatology_is_that_of_the_label(samples):
