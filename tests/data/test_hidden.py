@@ -159,7 +159,7 @@ def test_series_with_holes_are_imputed_as_kalman_does():
     known = np.where(hidden, np.nan, x).reshape(STEPS, CHANNELS).astype(np.float32)
     cond = {KNOWN: jnp.broadcast_to(jnp.asarray(known), (size + 1, STEPS, CHANNELS))}
     keys = jax.random.split(jax.random.key(0), size + 1)
-    found = np.float64(samplers.sample(denoise, table, start, keys, cond=cond))
+    found = np.asarray(samplers.sample(denoise, table, start, keys, cond=cond), np.float64)
     images = found[1:] - found[0]
     np.testing.assert_allclose(found[0], mean, atol=5e-3)
     np.testing.assert_allclose(images.T @ images, var, atol=5e-3)

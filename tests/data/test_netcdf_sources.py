@@ -1,5 +1,7 @@
 """The sources `winds` and `relief` on small files of known values, made here."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.io import netcdf_file
@@ -111,12 +113,13 @@ def test_files_that_are_absent_or_others_are_refused_in_one_line(tmp_path, file)
             make("train", str(other))
     with pytest.raises(ValueError, match=r"holds UWND, VWND, TIME; needs ROSE"):
         relief("train", file[0])
-    for settings, part in [
+    bad: list[tuple[dict[str, Any], str]] = [
         ({"factor": 3}, "factor=3: must divide the 8 columns"),
         ({"factor": 0}, "factor=0"),
         ({"months": 100, "factor": 2}, "months=100"),
         ({"months": 0, "factor": 2}, "months=0"),
-    ]:
+    ]
+    for settings, part in bad:
         with pytest.raises(ValueError, match=part):
             winds("train", file[0], **settings)
     holes = np.full((72, 2, 2), -99.9)

@@ -49,7 +49,7 @@ def linear(split, shift=0.0, classes=0):
     now = rng.normal(size=(CASES, *SHAPE)).astype(np.float32)
     x = (RHO * now + STD * rng.normal(size=now.shape)).astype(np.float32)
     label = np.arange(CASES, dtype=np.int32) % classes if classes else None
-    x = x if label is None else x + np.float32(shift) * np.float32(label)[:, None, None]
+    x = x if label is None else x + np.float32(shift) * label.astype(np.float32)[:, None, None]
     return Linear(Memory(x, label, classes, kind="sequence", cond={"map": now}))
 
 
@@ -132,7 +132,7 @@ def test_without_a_law_or_an_earlier_state_there_is_only_climatology():
     source = lambda split: data.moons(split, size=20)
     real = Real(source, Reading(), 20, Path())
     asked = np.arange(40) % 20
-    samples = Samples(np.float32(real.train.x[asked]), None, asked)
+    samples = Samples(real.train.x[asked], None, asked)
     found = OF_SAMPLES["crps"](real, samples, resamples=0)
     assert found.keys() == {"score", "climatology", "skill", "members", "cases"}
 
