@@ -77,7 +77,11 @@ def winds(
     The channels are the eastward and the northward wind, as (wind - mean) / std: the mean is that
     of the place in this month of the year, and std the standard deviation about it of the place in
     all months, both of the training months, and in m/s in the units `mean` (12, H, W, 2) and `std`
-    (H, W, 2). Rows go from north to south, columns to the east from 20 E.
+    (H, W, 2). A training month, of which there are n, is n / (n - 1) times that, its anomaly from
+    the mean of the other years: otherwise held-out months would be farther from the mean. Rows go
+    from north to south, columns to the east from 20 E. The condition `latitude` is sqrt(2) times
+    the sine of the latitude of each place, since the rows of the file are evenly spaced from pole
+    to pole.
 
     path: the file. factor: the side, in places 2.5 degrees apart, of the squares that are averaged;
     it divides the 144 columns, and the southernmost rows beyond a multiple of it are left out.
@@ -107,7 +111,12 @@ def winds(
     apart = (x - mean[month])[:first]
     std = np.sqrt((apart**2).sum(0) / (first - 12))
     x = ((x - mean[month]) / np.where(std > 0, std, 1)).astype(np.float32)
+    years = np.bincount(month[:first])[month[:first], None, None, None]
+    x[:first] *= years / (years - 1)
     index = np.arange(1, first) if split == "train" else np.arange(first, len(x))
+    sine = np.sin(np.linspace(np.pi / 2, -np.pi / 2, len(read["UWND"][0])))
+    rows = np.sqrt(2) * sine[:height].reshape(-1, factor).mean(1)[:, None, None]
+    latitude = np.broadcast_to(rows, (len(index), *x.shape[1:3], 1)).astype(np.float32)
     units = (("mean", mean.round(4).tolist()), ("std", std.round(4).tolist()))
     return Winds(
         Memory(
@@ -115,7 +124,7 @@ def winds(
             month[index].astype(np.int32),
             12,
             kind="field",
-            cond={"map": x[index - 1]},
+            cond={"map": x[index - 1], "latitude": latitude},
             units=units,
             class_names=MONTHS,
         ),

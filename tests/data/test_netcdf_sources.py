@@ -54,14 +54,24 @@ def test_winds_are_anomalies_of_their_month_and_come_back_in_metres_per_second(f
     true = np.stack([squares(u), squares(v)], -1)
     for source, first in ((train, 1), (test, 12 * (YEARS - 1))):
         items = source[np.arange(len(source))]
-        back = items["x"] * std + mean[items["label"]]
+        years = 1 if source is test else (YEARS - 1) / (YEARS - 2)
+        back = items["x"] / years * std + mean[items["label"]]
         np.testing.assert_allclose(back, true[first : first + len(source)], atol=2e-3)
-        earlier = items["map"] * std + mean[(items["label"] - 1) % 12]
-        np.testing.assert_allclose(earlier, true[first - 1 :][: len(source)], atol=2e-3)
+        earlier = items["map"] / years * std + mean[(items["label"] - 1) % 12]
+        later = slice(source is test, None)  # the first held-out pair begins with a training month
+        wanted = true[first - 1 :][: len(source)]
+        np.testing.assert_allclose(earlier[later], wanted[later], atol=2e-3)
+    north = items["latitude"]
+    assert (np.diff(north[0, :, 0, 0]) < 0).all() and north.shape == (12, 3, 4, 1)
+    assert north[0, 0, 0, 0] == pytest.approx(np.sqrt(2) * (1 + np.sin(np.pi / 3)) / 2)
     whole = np.concatenate([train[np.array([0])]["map"], train[np.arange(len(train))]["x"]])
     np.testing.assert_allclose(whole.reshape(YEARS - 1, 12, 3, 4, 2).mean(0), 0, atol=1e-5)
     freedom = (YEARS - 1) * 12 - 12
-    np.testing.assert_allclose((whole**2).sum(0) / freedom, 1, rtol=1e-4)
+    others = (YEARS - 1) / (YEARS - 2)
+    np.testing.assert_allclose((whole**2).sum(0) / freedom, others**2, rtol=1e-4)
+    march = squares(u)[2 : 12 * (YEARS - 1) : 12]
+    apart = march[0] - march[1:].mean(0)
+    np.testing.assert_allclose(train[np.array([1])]["x"][0, ..., 0] * std[..., 0], apart, atol=2e-3)
 
 
 def test_the_globe_is_turned_with_its_earlier_month_in_training_alone(file):
