@@ -15,8 +15,9 @@ metrics reuse the stored samples, and a larger --num adds to them. `frechet` is 
 to the training set in the space of --features, with its floor, the distance between two halves of
 the real data at equal counts. `classifier` is the share of samples that a classifier fitted to the
 real training set assigns to the class asked for, beside its accuracy on the real test set.
-`memorization` is the distance to the nearest training item, beside that of held-out items. --list
-shows all metrics and features.
+`memorization` is the distance to the nearest training item, beside that of held-out items. `crps`
+and other metrics of forecasts compare the samples of each held-out item, of which --num needs two
+or more, with its outcome. --list shows all metrics and features.
 
 Metrics of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
 probability-flow ODE, and `vlb`, the variational bound. WORKDIR/likelihood keeps finished parts.

@@ -5,7 +5,9 @@
 
 The runs are those of the configs `lorenz96` and `winds`. For each held-out state, at most 256, the
 network draws an ensemble of the later state, with STEPS steps of DPM-Solver++. Its scores are those
-of `evaluate`, beside the true ensemble where it is known, climatology and persistence. Writes
+of `evaluate`, beside the true ensemble where it is known, climatology and persistence. Damped
+persistence is a normal law about rho times the earlier state, whose rho and deviation are those of
+least squares over all values of the training pairs: a harder rival than either. Writes
 forecasts.json, in which another run has another entry, and for each run a fan chart of one
 forecast, the histogram of ranks, and spectra of members and outcomes.
 """
@@ -25,7 +27,7 @@ from diffjax import cli, plot
 from diffjax.data.kinds.figures import drawn
 from diffjax.evaluation import OF_SAMPLES, Real, Samples
 from diffjax.evaluation.ensembles import grouped, outcomes, true_ensemble
-from diffjax.evaluation.forecasts import spectrum
+from diffjax.evaluation.forecasts import crps_gaussian, spectrum
 from diffjax.files import write_text
 from diffjax.report.ranks import histograms
 from diffjax.runs.trained import Trained, load
@@ -35,8 +37,8 @@ from experiments.markdown import table
 FILE = "forecasts.json"
 STEPS = (5, 20)
 METRICS = ("crps", "energy", "spread_skill", "rank_histogram")
-BANDS = ((0.05, 0.95), (0.25, 0.75))
-"""Quantiles between which a fan chart is shaded."""
+BANDS = ((0.05, 0.95, 0.2), (0.25, 0.75, 0.5))
+"""Quantiles between which a fan chart is shaded, and the opacity."""
 BESIDE = {"floor": "true ensemble", "climatology": "climatology", "persistence": "persistence"}
 
 
@@ -61,10 +63,10 @@ def fan(members: Mapping[str, np.ndarray], now: np.ndarray | None, y: np.ndarray
     panels = figure.subplots(len(members), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     at = np.arange(len(y))
     for axes, (name, x) in zip(panels, members.items(), strict=True):
-        for low, high in BANDS:
+        for low, high, alpha in BANDS:
             edges = np.quantile(x, (low, high), axis=0)
             label = f"{low:.0%} to {high:.0%}"
-            axes.fill_between(at, *edges, color="#1f77b4", alpha=0.25, linewidth=0, label=label)
+            axes.fill_between(at, *edges, color="#1f77b4", alpha=alpha, linewidth=0, label=label)
         axes.plot(at, y, color="black", linewidth=1.2, label="outcome")
         if now is not None:
             axes.plot(at, now, color="#d62728", linewidth=0.8, linestyle="--", label="now")
@@ -99,6 +101,15 @@ def pictures(real: Real, samples: Samples, out: Path, name: str) -> dict[str, An
     return {"spectrum_ratio": ratio.round(4).tolist()}
 
 
+def damped(real: Real, cases: np.ndarray) -> dict[str, float]:
+    """Return the CRPS of damped persistence on these held-out items, and its rho."""
+    now, later = np.float64(real.train.cond["map"]), np.float64(real.train.x)
+    rho = float((now * later).mean() / (now**2).mean())
+    std = float(np.sqrt(((later - rho * now) ** 2).mean()))
+    mean, y = rho * real.test.cond["map"][cases], real.test.x[cases]
+    return {"crps": float(crps_gaussian(mean, np.asarray(std), y).mean()), "rho": rho}
+
+
 def measured(trained: Trained, num: int, out: Path, name: str) -> dict[str, Any]:
     """Return the scores of ensembles with each number of steps, and draw the last ones."""
     e = trained.experiment
@@ -118,6 +129,7 @@ def measured(trained: Trained, num: int, out: Path, name: str) -> dict[str, Any]
     plot.save(out / f"{name}_ranks.png", histograms(shares, true))
     assert samples is not None
     about = {"step": trained.step, "num": num, "cases": cases}
+    about |= {"damped": damped(real, np.arange(cases))}
     return about | {"rows": rows} | pictures(real, samples, out, name)
 
 
@@ -148,6 +160,8 @@ def _table(of: Mapping[str, Any]) -> str:
         spread = f"{last['spread_skill'][key]:.3f}" if true else ""
         ranks = f"{last['rank_histogram'][key]:.3f}" if true else ""
         lines.append([name, *scores, spread, ranks, ""])
+    if "damped" in of:
+        lines.append(["damped persistence", number(of["damped"]["crps"]), *[""] * 4])
     return table(heads, lines)
 
 
