@@ -82,6 +82,7 @@ def measured(run: Path) -> dict[str, Any]:
     known = trained.experiment.defaults[KNOWN]
     count = len(known)
     y = trained.experiment.source("test")[np.arange(count)]["x"].reshape(count, -1)
+    y = y.astype(np.float64)
     began = time.process_time()
     x = trained.sample(count * MEMBERS, steps=STEPS, batch_size=256, guidance=1.0).x
     seconds = round(time.process_time() - began, 1)
@@ -90,7 +91,6 @@ def measured(run: Path) -> dict[str, Any]:
     laws = [conditional(cov, row) for row in known]
     mean, std = (np.stack(part) for part in zip(*laws, strict=True))
     gone = np.isnan(known)
-    y = np.float64(y)
     scores = {
         "network": crps(members, y),
         "exact": crps_gaussian(mean, np.where(gone, std, 1), y),

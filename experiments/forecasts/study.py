@@ -1,15 +1,16 @@
 """How good are ensembles of a diffusion network beside the true ensemble and beside climatology?
 
-    python -m experiments.forecasts.study --run=runs/lorenz96 --num=2560 --out=experiments/forecasts
-    python -m experiments.forecasts.study --run=runs/winds --num=960 --out=experiments/forecasts
+    python -m experiments.forecasts.study --run=runs/lorenz96 --num=2048 --out=experiments/forecasts
+    python -m experiments.forecasts.study --run=runs/winds --num=192 --out=experiments/forecasts
 
 The runs are those of the configs `lorenz96` and `winds`. For each held-out state, at most 256, the
-network draws an ensemble of the later state, with STEPS steps of DPM-Solver++. Its scores are those
-of `evaluate`, beside the true ensemble where it is known, climatology and persistence. Damped
-persistence is a normal law about rho times the earlier state, whose rho and deviation are those of
-least squares over all values of the training pairs: a harder rival than either. Writes
-forecasts.json, in which another run has another entry, and for each run a fan chart of one
-forecast, the histogram of ranks, and spectra of members and outcomes.
+network draws an ensemble of the later state, with each number of --steps of DPM-Solver++. Its
+scores are those of `evaluate`, beside the true ensemble where it is known, climatology and
+persistence. Damped persistence is a normal law about rho times the earlier state, whose rho and
+deviation are those of least squares over the training pairs at each place along the first axis of
+the grid: a harder rival than either. Writes forecasts.json, in which another run has another entry,
+and for each run a fan chart of one forecast, the histogram of ranks, and spectra of members and
+outcomes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,30 +103,34 @@ def pictures(real: Real, samples: Samples, out: Path, name: str) -> dict[str, An
 
 
 def damped(real: Real, cases: np.ndarray) -> dict[str, float]:
-    """Return the CRPS of damped persistence on these held-out items, and its rho."""
+    """Return the CRPS of damped persistence on these held-out items, and its mean rho."""
     now, later = np.float64(real.train.cond["map"]), np.float64(real.train.x)
-    rho = float((now * later).mean() / (now**2).mean())
-    std = float(np.sqrt(((later - rho * now) ** 2).mean()))
-    mean, y = rho * real.test.cond["map"][cases], real.test.x[cases]
-    return {"crps": float(crps_gaussian(mean, np.asarray(std), y).mean()), "rho": rho}
+    others = (0, *range(2, now.ndim))
+    mean = lambda a: a.mean(others, keepdims=True)
+    rho = mean(now * later) / mean(now**2)
+    std = np.sqrt(mean((later - rho * now) ** 2))
+    found = crps_gaussian(rho * real.test.cond["map"][cases], std, real.test.x[cases])
+    return {"crps": float(found.mean()), "rho": float(rho.mean())}
 
 
-def measured(trained: Trained, num: int, out: Path, name: str) -> dict[str, Any]:
+def measured(
+    trained: Trained, num: int, steps: Sequence[int], out: Path, name: str
+) -> dict[str, Any]:
     """Return the scores of ensembles with each number of steps, and draw the last ones."""
     e = trained.experiment
     real = Real(e.source, e.reading, 50_000, out)
     cases = min(len(real.test), len(e.defaults["map"]))
     rows, shares, samples = {}, {}, None
-    for steps in STEPS:
+    for count in steps:
         began = time.process_time()
-        x = trained.sample(num, steps=steps, batch_size=64, guidance=1.0).x
+        x = trained.sample(num, steps=count, batch_size=64, guidance=1.0).x
         seconds = round(time.process_time() - began, 1)
         samples = Samples(x, None, np.arange(num) % cases)
         found = {m: OF_SAMPLES[m](real, samples) for m in METRICS}
-        rows[str(steps)] = found | {"seconds": seconds}
-        shares[f"{steps} steps"] = found["rank_histogram"]["shares"]
+        rows[str(count)] = found | {"seconds": seconds}
+        shares[f"{count} steps"] = found["rank_histogram"]["shares"]
         true = found["rank_histogram"].get("floor_shares", ())
-        print(name, steps, {m: found[m] for m in METRICS[:3]}, seconds, flush=True)
+        print(name, count, {m: found[m] for m in METRICS[:3]}, seconds, flush=True)
     plot.save(out / f"{name}_ranks.png", histograms(shares, true))
     assert samples is not None
     about = {"step": trained.step, "num": num, "cases": cases}
@@ -172,12 +177,13 @@ def main() -> int:
     flags.add_argument("--name", help="of the entry (default: that of the source of data)")
     flags.add_argument("--out", type=Path, default=Path("experiments/forecasts"))
     flags.add_argument("--num", type=cli.positive, default=2560, help="samples in all")
+    flags.add_argument("--steps", type=cli.positive, nargs="+", default=STEPS)
     asked = flags.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
     trained = load(asked.run)
     name = asked.name or trained.config["data"]["name"].partition(":")[0]
-    found = measured(trained, asked.num, asked.out, name)
+    found = measured(trained, asked.num, asked.steps, asked.out, name)
     path = asked.out / FILE
     runs = json.loads(path.read_text())["runs"] if path.exists() else {}
     runs[name] = found | provenance()
