@@ -2,10 +2,12 @@
 
 python -m diffjax.train --config=configs/winds.py --workdir=runs/winds \\
     --config.data.name=winds:PATH/monthly_navy_winds.cdf
-python -m diffjax.evaluate --workdir=runs/winds --guidance=1 --num=600 \\
+python -m diffjax.evaluate --workdir=runs/winds --guidance=1 --num=96 --steps=5 \\
     --metrics=crps,energy,spread_skill,rank_histogram
 
-TODO
+The training takes 23 minutes of wall-clock on a CPU that other work shared. With 4 members for each
+of 24 held-out months, the CRPS is 0.563; that of climatology is 0.572, of persistence 0.962, and of
+persistence damped by latitude 0.560 (experiments/forecasts).
 """
 
 import ml_collections

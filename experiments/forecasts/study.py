@@ -1,7 +1,7 @@
 """How good are ensembles of a diffusion network beside the true ensemble and beside climatology?
 
-    python -m experiments.forecasts.study --run=runs/lorenz96 --num=2048 --out=experiments/forecasts
-    python -m experiments.forecasts.study --run=runs/winds --num=192 --out=experiments/forecasts
+    python -m experiments.forecasts.study --run=runs/lorenz96 --num=2048
+    python -m experiments.forecasts.study --run=runs/winds --num=96 --steps 5
 
 The runs are those of the configs `lorenz96` and `winds`. For each held-out state, at most 256, the
 network draws an ensemble of the later state, with each number of --steps of DPM-Solver++. Its
