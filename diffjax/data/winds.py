@@ -101,11 +101,9 @@ def winds(
         raise ValueError(f"factor={factor}: must divide the {width} columns of the file")
     if not np.isfinite(x).all():
         raise ValueError(f"{shown(path)}: has missing winds; needs values everywhere")
-    x = x[:, :height].reshape(len(x), height // factor, factor, width // factor, factor, 2)
-    x, month = x.mean((2, 4)), _months(read["TIME"])
+    x, month = _squares(x[:, :height], factor), _months(read["TIME"])
     checks.within(1, max(len(x) - 24, 1), months=months)
-    first = len(x) - months
-    if len(np.unique(month[:first], return_counts=True)[1]) < 12 or first < 24:
+    if (first := len(x) - months) < 24:
         raise ValueError(f"months={months}: leaves {first} months; needs two years for training")
     mean = np.stack([x[:first][month[:first] == k].mean(0) for k in range(12)])
     apart = (x - mean[month])[:first]
@@ -114,8 +112,7 @@ def winds(
     years = np.bincount(month[:first])[month[:first], None, None, None]
     x[:first] *= years / (years - 1)
     index = np.arange(1, first) if split == "train" else np.arange(first, len(x))
-    sine = np.sin(np.linspace(np.pi / 2, -np.pi / 2, len(read["UWND"][0])))
-    rows = np.sqrt(2) * sine[:height].reshape(-1, factor).mean(1)[:, None, None]
+    rows = _sines(len(read["UWND"][0]), factor)[:, None, None]
     latitude = np.broadcast_to(rows, (len(index), *x.shape[1:3], 1)).astype(np.float32)
     units = (("mean", mean.round(4).tolist()), ("std", std.round(4).tolist()))
     return Winds(
@@ -130,6 +127,18 @@ def winds(
         ),
         turned,
     )
+
+
+def _squares(x: np.ndarray, factor: int) -> np.ndarray:
+    """Return the means (T, H / factor, W / factor, C) over squares of fields (T, H, W, C)."""
+    t, h, w, c = x.shape
+    return x.reshape(t, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+
+def _sines(rows: int, factor: int) -> np.ndarray:
+    """Return sqrt(2) sin(latitude) of `rows` from north to south, in means of `factor` rows."""
+    sine = np.sin(np.linspace(np.pi / 2, -np.pi / 2, rows))
+    return np.sqrt(2) * sine[: rows // factor * factor].reshape(-1, factor).mean(1)
 
 
 def _months(hours: np.ndarray) -> np.ndarray:
