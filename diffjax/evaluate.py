@@ -15,8 +15,9 @@ metrics reuse the stored samples, and a larger --num adds to them. `frechet` is 
 to the training set in the space of --features, with its floor, the distance between two halves of
 the real data at equal counts. `classifier` is the share of samples that a classifier fitted to the
 real training set assigns to the class asked for, beside its accuracy on the real test set.
-`memorization` is the distance to the nearest training item, beside that of held-out items. --list
-shows all metrics and features.
+`memorization` is the distance to the nearest training item, beside that of held-out items. `crps`
+and other metrics of forecasts compare the samples of each held-out item, of which --num needs two
+or more, with its outcome. --list shows all metrics and features.
 
 Metrics of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
 probability-flow ODE, and `vlb`, the variational bound. WORKDIR/likelihood keeps finished parts.
@@ -211,13 +212,13 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
 class Scored(NamedTuple):
     """Samples to evaluate: their number and classes (0 without labels), and sets with protocols.
 
-    described: whether they have the conditions of held-out items.
+    cases: the number of held-out items whose conditions they have, 0 for none.
     """
 
     num: int
     classes: int
     sets: Iterable[tuple[dict[str, Any], Samples]]
-    described: bool = False
+    cases: int = 0
 
 
 def results(
@@ -275,7 +276,7 @@ def check_counts(
         held_out=test,
         classes=form.classes if scored.classes else 0,
         asked=scored.classes,
-        described=scored.described,
+        cases=scored.cases,
         kind=form.kind,
     )
     for name, metric in metrics.items():
@@ -303,7 +304,7 @@ def ours(
     of = None if asked.data else held_out(planned[0].cond, num, len(source("test")), asked.real)
     labels = planned[0].cond.get("label", ())  # samples take them in turn
     classes = min(num, len({*map(int, labels)}))
-    return Scored(num, classes, map(sampled, planned), of is not None)
+    return Scored(num, classes, map(sampled, planned), 0 if of is None else len({*of.tolist()}))
 
 
 def held_out(cond: Mapping[str, Any], num: int, size: int, most: int) -> Any:
@@ -362,13 +363,17 @@ def elsewhere(asked: argparse.Namespace, form: Form) -> Scored:
 
 
 def show(measured: list[dict[str, Any]], picture: Path) -> None:
-    """Print the table, and draw the trade-offs as a picture where there are any."""
+    """Print the table, and draw trade-offs and histograms of ranks where there are any."""
     from diffjax.devices.processes import first
-    from diffjax.report import evaluated
+    from diffjax.report import evaluated, ranks
 
     print(f"\n{evaluated.markdown(measured)}\n")
-    if first() and evaluated.tradeoffs(picture, measured):
+    if not first():
+        return
+    if evaluated.tradeoffs(picture, measured):
         print(f"wrote {picture}")
+    if ranks.drawn(beside := picture.with_name(picture.stem + "_ranks.png"), measured):
+        print(f"wrote {beside}")
 
 
 if __name__ == "__main__":

@@ -148,6 +148,23 @@ STUDIES = {
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
     ),
+    "diamonds": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/diamonds.py "
+            "--config.data.path=$DIAMONDS --config.train.steps=100",
+            "-m experiments.diamonds.study --run={out}/run --out={out} --num=2000 --steps 20",
+        ),
+        1,
+        needs="DIAMONDS",
+    ),
+    "forecasts": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/lorenz96.py "
+            "--config.train.steps=20",
+            "-m experiments.forecasts.study --run={out}/run --out={out} --num=512",
+        ),
+        2,
+    ),
     "watermark": Study(
         (
             f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "

@@ -16,6 +16,7 @@ from experiments.benchmarks import serving
 from experiments.caching import study as caching
 from experiments.caching import text as caching_text
 from experiments.cascades import study as cascades
+from experiments.diamonds import study as diamonds
 from experiments.discrete import study as discrete
 from experiments.discrete import words
 from experiments.distill3d import study as distill3d
@@ -24,6 +25,8 @@ from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
 from experiments.few_step.cifar import CIFAR
 from experiments.few_step.digits import DIGITS
+from experiments.forecasts import imputation
+from experiments.forecasts import study as forecasts
 from experiments.generative import claims, extra
 from experiments.generative import study as generative
 from experiments.guidance import study as guidance
@@ -56,6 +59,12 @@ def tradeoffs(folder: Path) -> Tables:
     files = {"tradeoffs": "digits.json", "tradeoffs-cifar10": "cifar10.json"}
     there = [name for name, file in files.items() if (folder / file).exists()]
     return {k: v for name in there for k, v in of_evaluation(name, files[name])(folder).items()}
+
+
+def forecasts_and_imputation(folder: Path) -> Tables:
+    """Of the runs that there are: short settings have one."""
+    there = (folder / imputation.FILE).exists()
+    return forecasts.tables(folder) | (imputation.tables(folder) if there else {})
 
 
 def ema(folder: Path) -> Tables:
@@ -187,6 +196,8 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "vocoder": vocoder.tables,
     "discrete": lambda folder: {**discrete.tables(folder), **words.tables(folder)},
     "distill3d": distill3d.tables,
+    "forecasts": forecasts_and_imputation,
+    "diamonds": diamonds.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,

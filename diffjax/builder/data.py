@@ -15,9 +15,14 @@ from diffjax.builder.maps import mapped
 from diffjax.config import Config, ConfigError, arguments, literal
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.enlarged import Enlarged, Reduced, Resized
+from diffjax.data.hidden import Concealed, Hidden
 
-RESIZED: dict[str, Callable[..., Any]] = {"reduced": Reduced, "enlarged": Enlarged}
-"""Settings of reading that change or add sizes."""
+CHANGES: dict[str, Callable[..., Any]] = {
+    "reduced": Reduced,
+    "enlarged": Enlarged,
+    "hidden": Hidden,
+}
+"""Settings of reading that change sizes, or add conditions made of the items."""
 
 
 def construct_data(
@@ -38,7 +43,7 @@ def construct_data(
     reads = {k: v for k, v in spec.items() if k in reads_it}
     if augment := reads.get("augment"):
         reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
-    reads |= {k: resizing(k, reads[k], f"{place}.{k}") for k in RESIZED if reads.get(k) is not None}
+    reads |= {k: resizing(k, reads[k], f"{place}.{k}") for k in CHANGES if reads.get(k) is not None}
     reading = call(Reading, reads, place)
     settings = {k: v for k, v in spec.items() if k not in reads_it}
     bind = functools.cache(functools.partial(_bound_source, settings, place))
@@ -64,6 +69,8 @@ def construct_data(
         )
     if reading.reduced or reading.enlarged:
         of_split = _resized(of_split, reading)
+    if reading.hidden:
+        of_split = _concealed(of_split, reading.hidden, f"{place}.hidden")
 
     @functools.cache
     def source(split: str) -> Source:
@@ -91,14 +98,21 @@ def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
 
 
 def resizing(name: str, spec: Any, place: str) -> Any:
-    """Construct a setting of `RESIZED` from its fields, or from a text like `factor=2`.
+    """Construct a setting of `CHANGES` from its fields, or from a text like `factor=2`.
 
     >>> resizing("enlarged", "factor=4,enlarge=bilinear", "config.data.enlarged")
     Enlarged(factor=4, levels=(0.0, 0.5), kernel='area', enlarge='bilinear')
     """
     spec = arguments(spec, place) if isinstance(spec, str) else spec
     fields(spec, place)
-    return call(RESIZED[name], spec, place)
+    return call(CHANGES[name], spec, place)
+
+
+def _concealed(
+    open_split: Callable[[str], Source], hidden: Hidden, place: str
+) -> Callable[[str], Source]:
+    """Return `split -> source` whose items have a part hidden as a condition."""
+    return lambda split: refuse(place)(Concealed)(open_split(split), hidden)
 
 
 def _resized(open_split: Callable[[str], Source], reading: Reading) -> Callable[[str], Source]:

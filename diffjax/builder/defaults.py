@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffjax.builder.construct import lookup
-from diffjax.builder.data import RESIZED
+from diffjax.builder.data import CHANGES
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, arguments, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading
@@ -77,7 +77,7 @@ def _data(spec: Config) -> dict[str, Any]:
     if augment := whole["augment"]:
         augment = parse(augment) if isinstance(augment, str) else augment
         whole["augment"] = _entry(AUGMENTATIONS, augment)
-    for setting, kind in RESIZED.items():
+    for setting, kind in CHANGES.items():
         if spec := whole[setting]:
             given = arguments(spec, setting) if isinstance(spec, str) else dict(spec)
             whole[setting] = _defaults(kind) | given

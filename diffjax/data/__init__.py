@@ -35,8 +35,10 @@ from diffjax.data.joint import joint
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.lines import lines
+from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
+from diffjax.data.relief import relief
 from diffjax.data.series import series
 from diffjax.data.sounds import sounds
 from diffjax.data.source import Captioned, Memory, Source, load
@@ -44,10 +46,11 @@ from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 from diffjax.data.webdataset import webdataset
+from diffjax.data.winds import winds
 
 SOURCES = catalogue(
-    *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, latents),
-    *(digits, diamonds, emoji, moons, checkerboard, series, joint),
+    *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
+    *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96),
 )
 
 __all__ = [
@@ -74,8 +77,10 @@ __all__ = [
     "latents",
     "lines",
     "load",
+    "lorenz96",
     "moons",
     "read",
+    "relief",
     "select",
     "series",
     "sounds",
@@ -84,4 +89,5 @@ __all__ = [
     "to_float",
     "to_uint8",
     "webdataset",
+    "winds",
 ]

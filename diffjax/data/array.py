@@ -127,7 +127,7 @@ def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
     """
     if x.ndim == 3 and x.dtype == np.uint8 and kind in ("", "image"):
         x = x[..., None]
-    if x.ndim < 2 or not len(x):
+    if x.ndim < 2 or not x.size:
         raise ValueError(f"x has shape {x.shape}; needs (N, ...), N > 0, e.g. images (N, H, W, C)")
     if np.issubdtype(x.dtype, np.floating):
         x = np.asarray(x, np.float32)

@@ -17,6 +17,7 @@ from diffjax.data.augment import Affine
 from diffjax.data.conditions import WEIGHT
 from diffjax.data.enlarged import Enlarged, Reduced
 from diffjax.data.form import Form
+from diffjax.data.hidden import KNOWN, Hidden
 from diffjax.data.images import dequantized
 from diffjax.data.kinds import Kind, lookup
 from diffjax.data.source import Drawn, Memory, Source, load
@@ -41,7 +42,8 @@ class Reading:
     the encoder begins, so that a run that begins with its weights knows them as the same words; new
     ones follow. maps: entries of `maps.MAPS`, as `name:argument=value`, that make conditions of
     images. reduced: make items smaller, for the first network of a cascade. enlarged: add a smaller
-    version of each item as a condition, for super-resolution. kind: the kind of the items, which
+    version of each item as a condition, for super-resolution. hidden: add the item with a part
+    hidden as the condition `known`, for imputation. kind: the kind of the items, which
     the source declares and a config does not set.
 
     Raises ValueError for a setting out of range.
@@ -67,6 +69,7 @@ class Reading:
     vocabulary: str = ""
     reduced: Reduced | None = None
     enlarged: Enlarged | None = None
+    hidden: Hidden | None = None
     maps: tuple[str, ...] = ()
     kind: str = field(default="image", metadata={"declared": True})
 
@@ -85,7 +88,7 @@ class Reading:
         form, kind, own = source.form, source.form.items, ("length", WEIGHT)
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
-        mine = ("label", *(self.enlarged.names if self.enlarged else ()))
+        mine = ("label", *(self.enlarged.names if self.enlarged else ()), KNOWN)
         others = [s.name for s in form.conditions if s.name not in mine and s.kind not in own]
         if absent := [name for name in self.conditions if name not in others]:
             have = ", ".join(others) or "none"
@@ -123,6 +126,7 @@ class Reading:
         maps = [text.partition(":")[0] for text in self.maps]
         names = (*(["label"] if self.labels else []), *self.conditions, *form.texts, *maps)
         names = (*names, *(self.enlarged.names if self.enlarged else ()))
+        names = (*names, *([KNOWN] if self.hidden else []))
         asked = lambda spec: spec.name in names or spec.kind == "length"
         conditions = tuple(filter(asked, form.conditions))
         shape = list(form.shape)

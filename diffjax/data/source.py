@@ -64,6 +64,20 @@ class Drawn(Protocol):
 
 
 @runtime_checkable
+class Simulated(Protocol):
+    """Interface of a source whose items follow a law, given their conditions, that can be sampled.
+
+    >>> from diffjax import data
+    >>> isinstance(data.lorenz96("test", size=1000), Simulated)
+    True
+    """
+
+    def ensemble(self, index: np.ndarray, members: int, seed: int = 0) -> np.ndarray:
+        """Draw items (members, B, *shape) given the conditions of the items at `index` (B,)."""
+        ...
+
+
+@runtime_checkable
 class Captioned(Source, Protocol):
     """A source whose items may have captions.
 

@@ -6,6 +6,7 @@ set of images `(subject, **settings) -> result`.
 
 from diffjax.arrays import catalogue
 from diffjax.evaluation.copies import memorization
+from diffjax.evaluation.ensembles import crps, energy, rank_histogram, spread_skill
 from diffjax.evaluation.gaussian import (
     fid,
     fid_infinity,
@@ -29,6 +30,7 @@ OF_SAMPLES = catalogue(
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
     *(columns, closest_record, downstream),
+    *(crps, energy, spread_skill, rank_histogram),
 )
 OF_NETWORK = catalogue(bpd, vlb)
 

@@ -24,7 +24,7 @@ class Counts(NamedTuple):
     """The numbers of samples, training and held-out items that a metric receives, and of classes.
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
-    described: whether samples have the conditions of held-out items. kind: that of the items, an
+    cases: held-out items whose conditions samples have, 0 for none. kind: that of the items, an
     entry of `data.KINDS`, "" where it does not matter.
     """
 
@@ -33,7 +33,7 @@ class Counts(NamedTuple):
     held_out: int
     classes: int = 0
     asked: int = 0
-    described: bool = False
+    cases: int = 0
     kind: str = ""
 
 

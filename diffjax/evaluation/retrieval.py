@@ -51,7 +51,7 @@ NEEDS = (
 
 def check_asked(counts: Counts, **_: Any) -> None:
     """Raise ValueError for samples that have no conditions of held-out items."""
-    if not counts.described:
+    if not counts.cases:
         raise ValueError(NEEDS)
 
 

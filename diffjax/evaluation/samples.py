@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax.data import Memory, Reading, Source, select
+from diffjax.data.source import Simulated
 from diffjax.devices.processes import first
 from diffjax.features.extractors import Extractor, extract, pixels
 from diffjax.features.judge import Judge, fit
@@ -43,7 +44,8 @@ class Real:
 
     source: split -> data, read by `reading`. most: the largest number of items per split.
     extractor: the extractor of the features that metrics compare. folder: where features of real
-    items and the classifier are saved. Raises ValueError for items with lengths.
+    items and the classifier are saved. law: the test split, where it knows the law of its items,
+    None elsewhere. Raises ValueError for items with lengths.
 
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), Reading(), most=20, folder=Path())
@@ -63,6 +65,7 @@ class Real:
         self._reading, self._folder, self._chosen = reading, folder, extractor
         self.train = select(source("train"), reading, most)
         self.test = select(source("test"), reading, most)
+        self.law = known if isinstance(known := source("test"), Simulated) else None
         self.classes = self.train.form.classes
         self._last: tuple[Samples | None, Arrays] = (None, {})
 

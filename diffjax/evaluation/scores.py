@@ -116,7 +116,7 @@ def _captions_in(captions: str = "", **_: Any) -> list[str]:
 def _captioned(counts: Counts, captions: str = "", **_: Any) -> None:
     """Raise ValueError for captions that are neither of the samples nor of their classes."""
     if not captions:
-        if not counts.described:
+        if not counts.cases:
             raise ValueError(NO_CAPTIONS)
         return
     _match(captions, _captions_in(captions), counts.samples, counts.classes)

@@ -46,14 +46,30 @@ COLUMNS = {
     "authentic": "memorization.authenticity",
     "rank": "retrieval.median",
     "of": "retrieval.of",
+    "crps": "crps.score",
+    "true ensemble": "crps.floor",
+    "climatology": "crps.climatology",
+    "persistence": "crps.persistence",
+    "energy": "energy.score",
+    "energy of true": "energy.floor",
+    "spread / skill": "spread_skill.ratio",
+    "ranks": "rank_histogram.distance",
+    "ranks of true": "rank_histogram.floor",
 }
 """The place of a value in a result by heading; of any other metric it is the first number."""
 BESIDE = (
     *("floor", "ratio", "of real", "precision", "recall", "density", "coverage"),
     *("nearest train", "held-out", "ratio to held-out", "authentic", "of"),
+    *("true ensemble", "climatology", "persistence", "energy of true", "ranks of true"),
 )
 """Columns that complement other columns; of these, only precision is drawn, against recall."""
-REAL = {"Frechet": "floor", "class agrees": "of real"}
+REAL = {
+    "Frechet": "floor",
+    "class agrees": "of real",
+    "crps": "true ensemble",
+    "energy": "energy of true",
+    "ranks": "ranks of true",
+}
 """The column with the value that real data reach."""
 
 

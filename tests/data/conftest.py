@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import netcdf_file
 from shards_of_tests import packed, png
 
 from diffjax.data import SOURCES, Source
@@ -31,6 +32,8 @@ def source(request) -> Callable[[str], Source]:
         },
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
         "sounds": lambda: {"path": str(of("tiny_sounds")), "length": 64, "holdout": 0.3},
+        "winds": lambda: {"path": str(of("tiny_winds")), "factor": 1},
+        "relief": lambda: {"path": str(of("tiny_relief")), "side": 4, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
         "joint": dict,
         "lines": lambda: {"path": str(of("tiny_lines")), "length": 5, "holdout": 0.3},
@@ -38,6 +41,7 @@ def source(request) -> Callable[[str], Source]:
         "digits": dict,
         "diamonds": lambda: {"path": str(of("tiny_table")), "holdout": 0.3},
         "emoji": dict,
+        "lorenz96": lambda: {"size": 200},
         "moons": dict,
         "checkerboard": dict,
         "series": dict,
@@ -89,6 +93,31 @@ def tiny_lines(tmp_path_factory) -> Path:
     words = ["".join(rng.choice([*"abcdef"], n)) for n in rng.integers(1, 6, 60)]
     place.write_text("\n".join([*words, "", "Upper", "longer", "o'er"]) + "\n")
     return place
+
+
+@pytest.fixture(scope="session")
+def tiny_winds(tmp_path_factory) -> Path:
+    """Five years of winds on a grid of 4 x 6 places."""
+    path, rng = tmp_path_factory.mktemp("winds") / "winds.cdf", np.random.default_rng(0)
+    with netcdf_file(path, "w") as file:
+        for name, size in {"T": 60, "Y": 4, "X": 6}.items():
+            file.createDimension(name, size)
+        for name in ("UWND", "VWND"):
+            file.createVariable(name, "f4", ("T", "Y", "X"))[:] = rng.normal(size=(60, 4, 6))
+        file.createVariable("TIME", "f8", ("T",))[:] = 17598 + 730.5 * np.arange(60)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_relief(tmp_path_factory) -> Path:
+    """Heights of 20 x 24 places."""
+    path, rng = tmp_path_factory.mktemp("relief") / "relief.cdf", np.random.default_rng(0)
+    with netcdf_file(path, "w") as file:
+        for name, size in {"Y": 20, "X": 24}.items():
+            file.createDimension(name, size)
+        file.createVariable("ROSE", "f4", ("Y", "X"))[:] = rng.normal(size=(20, 24))
+        file.createVariable("ETOPO05_Y", "f8", ("Y",))[:] = np.linspace(-90, 90, 20)
+    return path
 
 
 @pytest.fixture(scope="session")

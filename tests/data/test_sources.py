@@ -33,7 +33,7 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
         assert items["label"].shape == (len(data),)
         assert set(np.unique(items["label"])) == set(range(form.classes))
     else:
-        assert items.keys() == {"x"}
+        assert items.keys() == {"x", *form.names}
 
 
 def test_data_are_the_same_each_time(source):

@@ -46,6 +46,19 @@ def test_an_output_depends_on_its_receptive_field_and_on_every_map_there():
     assert len(there) == 1 + 2 * REACH and (np.abs(of_map).sum((0, 1)) > 0).all()
 
 
+def test_a_turn_of_the_ring_turns_the_output():
+    """The ends of a circle would be treated as ends."""
+    network = wavenet(channels=4, depth=3, cycle=3, periodic=True, conditions=(Map(1),))
+    rng, c_noise = np.random.default_rng(0), jnp.ones(1)
+    x, known = (jnp.asarray(rng.normal(size=(1, 6, 1)), jnp.float32) for _ in range(2))
+    params = random_like(
+        jax.eval_shape(network.init, jax.random.key(0), x, c_noise, {"map": known})
+    )
+    turned = lambda k: (jnp.roll(x, k, 1), c_noise, {"map": jnp.roll(known, k, 1)})
+    of = lambda k: np.asarray(network.apply(params, *turned(k)))
+    np.testing.assert_allclose(of(2), np.roll(of(0), 2, 1), atol=1e-5)
+
+
 def test_other_items_and_settings_are_refused():
     init = wavenet(channels=4, depth=1).init
     with pytest.raises(ValueError, match=r"wavenet with input .*needs sequences \(B, L, C\)"):

@@ -6,6 +6,7 @@ kind is one file; `KINDS` is the catalogue.
 
 from diffjax import config
 from diffjax.data.kinds.audio import AUDIO
+from diffjax.data.kinds.field import FIELD
 from diffjax.data.kinds.image import IMAGE
 from diffjax.data.kinds.kind import Files, Kind
 from diffjax.data.kinds.latent import LATENT
@@ -18,7 +19,7 @@ from diffjax.data.kinds.volume import VOLUME
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, AUDIO, VIDEO, VOLUME)
+    for kind in (IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, AUDIO, VIDEO, VOLUME, FIELD)
 }
 
 __all__ = ["KINDS", "Files", "Kind", "default", "lookup"]
@@ -53,5 +54,7 @@ def default(shape: tuple[int, ...], dtype: str) -> str:
         4: "video" if grey else "volume",
     }
     if len(shape) not in by_rank:
-        raise ValueError(f"the items have the shape {shape}; needs 1 to 4 axes")
+        raise ValueError(
+            f"the items have the shape {shape}; needs 1 to 4 axes, or kind='field' for 5"
+        )
     return by_rank[len(shape)]
