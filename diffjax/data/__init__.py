@@ -34,6 +34,7 @@ from diffjax.data.images import to_float, to_uint8
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.maps import MAPS
+from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.sounds import sounds
 from diffjax.data.source import Captioned, Memory, Source, load
@@ -44,7 +45,7 @@ from diffjax.data.webdataset import webdataset
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, latents),
-    *(digits, diamonds, emoji, moons, checkerboard),
+    *(digits, diamonds, emoji, moons, checkerboard, dw4, lj13),
 )
 
 __all__ = [
@@ -65,9 +66,11 @@ __all__ = [
     "diamonds",
     "digits",
     "dreambooth",
+    "dw4",
     "emoji",
     "folder",
     "latents",
+    "lj13",
     "load",
     "moons",
     "read",

@@ -24,6 +24,7 @@ SHAPES = {
     "audio": (64, 1),
     "video": (4, 8, 8, 1),
     "volume": (6, 5, 7, 1),
+    "cloud": (5, 3),
 }
 EVERY = [(name, dtype) for name, kind in KINDS.items() for dtype in kind.dtypes]
 
