@@ -148,6 +148,9 @@ STUDIES = {
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
     ),
+    "molecules": Study(
+        ("-m experiments.molecules.study --path=$COMPONENTS --out={out}",), 1, needs="COMPONENTS"
+    ),
     "watermark": Study(
         (
             f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "

@@ -29,6 +29,7 @@ from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
 from experiments.latent import study as latent
 from experiments.markdown import table
+from experiments.molecules import study as molecules
 from experiments.particles import study as particles
 from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
@@ -186,6 +187,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "vocoder": vocoder.tables,
     "discrete": discrete.tables,
     "distill3d": distill3d.tables,
+    "molecules": molecules.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,
