@@ -37,7 +37,7 @@ def read(path: Path, heavy: tuple[int, int] = (2, 12)) -> list[Molecule]:
     heavy: the least and the largest number of atoms besides hydrogen. Components without an ideal
     coordinate, and with bonds between unknown atoms, are left out. The order is that of the file.
     """
-    from biotite.structure.io.pdbx import BinaryCIFFile
+    from biotite.structure.io.pdbx import BinaryCIFFile  # pyright: ignore[reportMissingImports]
 
     block = BinaryCIFFile.read(path).block
     column = lambda table, name: block[table][name].as_array()
