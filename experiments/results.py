@@ -148,6 +148,13 @@ STUDIES = {
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
     ),
+    "wells": Study(
+        (
+            "-m experiments.wells.study --runs={out}/runs --out={out} --num=16 "
+            "--changes train.steps=20 data.size=1000",
+        ),
+        2,
+    ),
     "molecules": Study(
         ("-m experiments.molecules.study --path=$COMPONENTS --out={out}",), 1, needs="COMPONENTS"
     ),

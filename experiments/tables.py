@@ -37,6 +37,7 @@ from experiments.text import study as text
 from experiments.toys import study as toys
 from experiments.vocoder import study as vocoder
 from experiments.watermark import study as watermark
+from experiments.wells import study as wells
 
 HERE = Path(__file__).parent
 Tables = dict[str, str]
@@ -188,6 +189,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "discrete": discrete.tables,
     "distill3d": distill3d.tables,
     "molecules": molecules.tables,
+    "wells": wells.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,
