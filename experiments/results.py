@@ -165,6 +165,16 @@ STUDIES = {
         ),
         2,
     ),
+    "wells": Study(
+        (
+            "-m experiments.wells.study --runs={out}/runs --out={out} --num=16 "
+            "--changes train.steps=20 data.size=1000",
+        ),
+        2,
+    ),
+    "molecules": Study(
+        ("-m experiments.molecules.study --path=$COMPONENTS --out={out}",), 1, needs="COMPONENTS"
+    ),
     "watermark": Study(
         (
             f"-m experiments.watermark.study --workdir={DIGITS} --out={{out}} --name=digits "

@@ -33,6 +33,7 @@ from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
 from experiments.latent import study as latent
 from experiments.markdown import table
+from experiments.molecules import study as molecules
 from experiments.particles import study as particles
 from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
@@ -40,6 +41,7 @@ from experiments.text import study as text
 from experiments.toys import study as toys
 from experiments.vocoder import study as vocoder
 from experiments.watermark import study as watermark
+from experiments.wells import study as wells
 
 HERE = Path(__file__).parent
 Tables = dict[str, str]
@@ -198,6 +200,8 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "distill3d": distill3d.tables,
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,
+    "molecules": molecules.tables,
+    "wells": wells.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,
     "few_step": few_steps,

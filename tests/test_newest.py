@@ -48,7 +48,9 @@ def test_every_entry_of_the_catalogues_takes_the_arguments_of_its_signature():
 def test_every_network_is_traced(name):
     """A new Flax or JAX would refuse the code of a module."""
     network = NETWORKS[name]()
-    x = jnp.zeros({"mlp": (1, 2), "wavenet": (1, 16, 2)}.get(name, (1, 16, 16, 3)))
+    x = jnp.zeros(
+        {"mlp": (1, 2), "wavenet": (1, 16, 2), "egnn": (1, 5, 3)}.get(name, (1, 16, 16, 3))
+    )
     params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), {})
     out = jax.eval_shape(network.apply, params, x, jnp.zeros(1), {})
     assert jax.tree.leaves(out)[0].shape == x.shape

@@ -37,6 +37,7 @@ from diffjax.data.latents import latents
 from diffjax.data.lines import lines
 from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
+from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.relief import relief
 from diffjax.data.series import series
@@ -50,7 +51,7 @@ from diffjax.data.winds import winds
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
-    *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96),
+    *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
 )
 
 __all__ = [
@@ -71,11 +72,13 @@ __all__ = [
     "diamonds",
     "digits",
     "dreambooth",
+    "dw4",
     "emoji",
     "folder",
     "joint",
     "latents",
     "lines",
+    "lj13",
     "load",
     "lorenz96",
     "moons",

@@ -6,6 +6,7 @@ set of images `(subject, **settings) -> result`.
 
 from diffjax.arrays import catalogue
 from diffjax.evaluation.copies import memorization
+from diffjax.evaluation.energies import energies
 from diffjax.evaluation.ensembles import crps, energy, rank_histogram, spread_skill
 from diffjax.evaluation.gaussian import (
     fid,
@@ -29,7 +30,7 @@ OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
-    *(columns, closest_record, downstream),
+    *(columns, closest_record, downstream, energies),
     *(crps, energy, spread_skill, rank_histogram),
 )
 OF_NETWORK = catalogue(bpd, vlb)

@@ -78,6 +78,11 @@ class Subject:
         return math.prod(self.form.shape)
 
     @property
+    def rank(self) -> int:
+        """The number of dimensions of the space in which items lie."""
+        return int(self.form.items.space.rank(self.form.shape))
+
+    @property
     def discrete(self) -> bool:
         """Whether the items are grey levels."""
         return self.source.form.dtype == "uint8"

@@ -15,6 +15,7 @@ from diffjax.nets.control import Controlled, ControlNet, controlled
 from diffjax.nets.discriminator import DISCRIMINATORS
 from diffjax.nets.dit import dit
 from diffjax.nets.edm2 import edm2
+from diffjax.nets.egnn import egnn
 from diffjax.nets.features import T2I
 from diffjax.nets.image_prompt import ImagePrompt
 from diffjax.nets.mlp import mlp
@@ -24,7 +25,7 @@ from diffjax.nets.unet import unet
 from diffjax.nets.wavenet import wavenet
 
 CONTROLS = {"control_net": ControlNet, "t2i": T2I, "image_prompt": ImagePrompt}
-NETWORKS = catalogue(unet, edm2, dit, mlp, wavenet)
+NETWORKS = catalogue(unet, edm2, dit, mlp, wavenet, egnn)
 AUTOENCODERS = catalogue(autoencoder)
 """Networks of images alone, without a noise level, which no denoising objective can train."""
 
@@ -43,6 +44,7 @@ __all__ = [
     "controlled",
     "dit",
     "edm2",
+    "egnn",
     "linen",
     "mlp",
     "nnx",

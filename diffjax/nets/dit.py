@@ -51,7 +51,7 @@ POLICIES = {
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 MECHANISMS = ("embedding", "joint", "cross", "beside", "time")
-POSITIONS = ("sincos", "rotary", "learned")
+POSITIONS = ("sincos", "rotary", "learned", "none")
 
 
 class DiT(nn.Module):
@@ -60,20 +60,19 @@ class DiT(nn.Module):
     The blocks run in a loop that is compiled once. settings: settings of the blocks. depth: number
     of blocks. patch: side of the squares that become tokens, or length of the pieces of a sequence.
     patch_time: frames per token of a video. positions: `sincos`, sines and cosines that are added,
-    `rotary`, or `learned`, a table whose middle is added and which starts as `sincos`. stretch: the
-    distance of two patches in the positions `sincos` is 1 / stretch. cover: the grid whose range
-    these positions cover, where it is not that of the items. side: the number of patches
-    along each axis of the table. axes: features of a head for each axis of `rotary`, see
-    `rotations`. dual: the number of first blocks with a second self-attention. single: the number
-    of last blocks that are `ParallelBlock`, on one stream of patches and tokens. long_skips: join
-    the tokens of each block of the first half to those of its mirror image in the second
-    (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
-    `cheap`, all but products with weights; by default all but products and attention, as
-    recomputing the rest is faster than storing it. With labels c_noise (B, L), one per position of
-    the leading axis, each token is modulated by that of its first position (arXiv:2407.01392).
-    learn_variance: return a second output like the
-    first, for the variance of a step. half: return the outputs of the first half of the blocks, or
-    of those that are joined to others (`Network.encoder`).
+    `rotary`, `learned`, a table whose middle is added and which starts as `sincos`, or `none`, for
+    patches without an order. stretch: the distance of two patches in the positions `sincos` is 1 /
+    stretch. cover: the grid whose range these positions cover, where it is not that of the items.
+    side: the number of patches along each axis of the table. axes: features of a head for each axis
+    of `rotary`, see `rotations`. dual: the number of first blocks with a second self-attention.
+    single: the number of last blocks that are `ParallelBlock`, on one stream of patches and tokens.
+    long_skips: join the tokens of each block of the first half to those of its mirror image in the
+    second (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or `cheap`, all but
+    products with weights; by default all but products and attention, as recomputing the rest is
+    faster than storing it. With labels c_noise (B, L), one per position of the leading axis, each
+    token is modulated by that of its first position (arXiv:2407.01392). learn_variance: return a
+    second output like the first, for the variance of a step. half: return the outputs of the first
+    half of the blocks, or of those that are joined to others (`Network.encoder`).
     """
 
     STACKS = tuple(
@@ -124,7 +123,7 @@ class DiT(nn.Module):
             inside = inside[:, :: sides[0]]  # a patch with any value of the item is a part of it
         if self.positions == "rotary":
             turn = rotations(grid, width // self.settings.heads, self.axes)
-        else:
+        elif self.positions != "none":
             h = h + self._positions(grid).astype(h.dtype)[None]
         h = added(h, None if hint is None else hint.reshape(h.shape))
         each = Modulation(6 * width, name="shared")(c) if shared else c
@@ -292,7 +291,7 @@ class DiT(nn.Module):
         rotary = self.positions == "rotary"
         width, heads = self.settings.width, self.settings.heads
         features = width // (heads if rotary else 1)
-        if features % 2 or features < 2 * len(sides):
+        if self.positions != "none" and (features % 2 or features < 2 * len(sides)):
             raise ValueError(
                 f"positions={self.positions!r} on {len(sides)} axes with width={width}, "
                 f"heads={heads}: needs an even number of features"
@@ -363,16 +362,16 @@ def dit(
     patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
     second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
     mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos or learned, added, or rotary. stretch, cover: of the positions sincos, a
-    divisor, and the grid whose range they cover, () for that of the items. side: patches along each
-    axis of the table of the learned positions, whose middle is added. axes: features of a head for
-    each axis of rotary. dual: first blocks with a second self-attention. single: last blocks with
-    patches and tokens in one stream, and attention and MLP side by side (Flux.1). modulation: own
-    layers of all blocks, or one that is shared by them. norm: layer or rms. qk_norm: RMS norm of
-    queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first
-    half to those of the second (arXiv:2209.12152). remat: what the backward pass recomputes, see
-    `DiT`. learn_variance: return a second output like the first, for the variance of a step. dtype:
-    the type of the compute, float32 or bfloat16; parameters, input and output are float32.
+    positions: sincos or learned, added; rotary; or none, for sets. stretch, cover: of the positions
+    sincos, a divisor, and the grid whose range they cover, () for that of the items. side: patches
+    along each axis of the table of the learned positions, whose middle is added. axes: features of
+    a head for each axis of rotary. dual: first blocks with a second self-attention. single: last
+    blocks with patches and tokens in one stream, and attention and MLP side by side (Flux.1).
+    modulation: own layers of all blocks, or one that is shared by them. norm: layer or rms.
+    qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join
+    blocks of the first half to those of the second (arXiv:2209.12152). remat: see `DiT`.
+    learn_variance: return a second output like the first, for the variance of a step. dtype: the
+    type of the compute, float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)

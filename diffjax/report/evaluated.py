@@ -161,7 +161,8 @@ def aligned(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 
 def bits_line(name: str, result: Mapping[str, Any]) -> str:
     """Describe a metric of the network: bits per dimension with standard error, and its terms."""
-    parts = ("noise", "importance_weighted", "prior", "diffusion", "decoder", "passes")
+    parts = ("noise", "importance_weighted", "kl", "kl_error")
+    parts += ("prior", "diffusion", "decoder", "passes")
     terms = "".join(f", {k} {result[k]:.5g}" for k in parts if k in result)
     error = f" +- {result['standard_error']:.4f}" if "standard_error" in result else ""
     protocol = result["protocol"]

@@ -184,9 +184,9 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
     [
         (
             "data.name",
-            "known: array, checkerboard, diamonds, digits, dreambooth, emoji, folder, joint, "
-            "latents, lines, lorenz96, moons, relief, series, sounds, table, tfds, webdataset, "
-            "winds",
+            "known: array, checkerboard, diamonds, digits, dreambooth, dw4, emoji, folder, joint, "
+            "latents, lines, lj13, lorenz96, moons, relief, series, sounds, table, tfds, "
+            "webdataset, winds",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
@@ -195,7 +195,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
             "parameterization.c_noise",
             "angle, half_logsnr, index, log_half_sigma, log_sigma, one_minus_t, quarter_log_sigma",
         ),
-        ("network.name", "dit, edm2, mlp, unet, wavenet"),
+        ("network.name", "dit, edm2, egnn, mlp, unet, wavenet"),
         ("optimizer.name", "adafactor, adam, adamw, lion, muon"),
         ("ema.name", "constant, half_life, power, warmup"),
         ("sampling.sampler.name", "ab_angle, ab_logsnr, ancestral"),
@@ -557,7 +557,7 @@ def test_every_network_of_the_catalogue_builds_with_its_defaults(name):
     config = {**BASE, "data": {"name": suited}, "network": {"name": name}}
     config["network"] |= {"multipliers": (1, 2)} if name == "unet" else {}
     config["network"] |= {"attention": (8,)} if name == "edm2" else {}
-    form = labelled("sequence", (16, 2), 0) if name == "wavenet" else None
+    form = labelled("sequence", (16, 2), 0) if name in ("wavenet", "egnn") else None
     assert builder.experiment(config, form).conditions(3) == {}
 
 

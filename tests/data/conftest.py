@@ -45,6 +45,8 @@ def source(request) -> Callable[[str], Source]:
         "moons": dict,
         "checkerboard": dict,
         "series": dict,
+        "dw4": lambda: {"size": 40},
+        "lj13": lambda: {"size": 40},
     }
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")

@@ -25,6 +25,7 @@ SHAPES = {
     "video": (4, 8, 8, 1),
     "volume": (6, 5, 7, 1),
     "field": (6, 7, 2),
+    "cloud": (5, 3),
 }
 EVERY = [(name, dtype) for name, kind in KINDS.items() for dtype in kind.dtypes]
 

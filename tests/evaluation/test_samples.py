@@ -59,13 +59,18 @@ def numbers(found):
 
 OF_SOUNDS = {"log_spectral"}
 """Metrics of sounds alone; see test_spectral.py."""
+OF_PARTICLES = {"energies"}
+"""Metrics of particles alone; see test_energies.py."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
 """Metrics of several samples for each held-out item; see test_ensembles.py."""
 
 
-@pytest.mark.parametrize("name", sorted(set(OF_SAMPLES) - OF_SOUNDS - OF_TABLES - OF_FORECASTS))
+OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES
+
+
+@pytest.mark.parametrize("name", sorted(set(OF_SAMPLES) - OF_OTHERS))
 def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples, tmp_path):
     """The output would not be JSON, or the numbers would change between runs."""
     (lines := tmp_path / "captions.txt").write_text("\n".join("a" * k for k in range(10)))

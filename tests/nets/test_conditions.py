@@ -34,6 +34,7 @@ SMALL = {
     "dit": ({"width": 12, "depth": 2, "heads": 2}, GRID),
     "mlp": ({"width": 12, "depth": 1}, (5,)),
     "wavenet": ({"channels": 8, "depth": 2}, (6, 2)),
+    "egnn": ({"width": 8, "depth": 1, "radial": 4}, (6, 2)),
 }
 SIZES = {
     **{"label": 3, "vector": 4, "tokens": 5, "words": 7},
@@ -211,6 +212,8 @@ NAMES = {
             "Embedding_0/vector"},
     "wavenet": {"Embedding_0/augment", "Embedding_0/label", "Embedding_0/no_vector",
                 "Embedding_0/vector", "local_0", "local_1"},
+    "egnn": {"Embedding_0/augment", "Embedding_0/label", "Embedding_0/no_vector",
+             "Embedding_0/vector", "local"},
 }  # fmt: skip
 
 

@@ -37,10 +37,13 @@ SMALL = {
     "mlp": ({"width": 12, "depth": 2}, (5,)),
     "dit": ({"width": 12, "depth": 2, "heads": 2}, (4, 4, 3)),
     "wavenet": ({"channels": 6, "depth": 3, "cycle": 2}, (12, 2)),
+    "egnn": ({"width": 12, "depth": 2, "radial": 4}, (5, 3)),
 }
 # One level and attention in the middle only, where a claim needs no more.
 LEVEL = {"multipliers": (1,), "attention": ()}
-TINY = {"unet": LEVEL, "edm2": LEVEL} | {name: {"depth": 1} for name in ("mlp", "dit", "wavenet")}
+TINY = {"unet": LEVEL, "edm2": LEVEL} | {
+    name: {"depth": 1} for name in ("mlp", "dit", "wavenet", "egnn")
+}
 DROPOUT = {"unet", "edm2"}
 every = pytest.mark.parametrize("name", NETWORKS)
 most = pytest.mark.parametrize("name", some(NETWORKS, {*NETWORKS} - {"edm2"}))
@@ -85,7 +88,8 @@ def test_parameters_are_a_plain_nested_dict(name):
 
 
 # The last layer of each.
-LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out", "wavenet": "out"}
+LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7"}
+LAST |= dict.fromkeys(("dit", "wavenet", "egnn"), "out")
 
 
 @most

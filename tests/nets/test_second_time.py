@@ -26,6 +26,7 @@ SMALL = {
     "dit": ({"width": 12, "depth": 1, "heads": 2}, IMAGE),
     "mlp": ({"width": 12, "depth": 1}, (4,)),
     "wavenet": ({"channels": 8, "depth": 2}, (6, 1)),
+    "egnn": ({"width": 8, "depth": 1, "radial": 4}, (4, 2)),
 }
 OWN = ("to", "to_in", "to_out")
 """Parameters of a second time."""

@@ -30,6 +30,7 @@ CASES = {
     "edm2": ("edm2", EDM2, (4, 4, 3), 3),
     "mlp": ("mlp", {"width": 8, "depth": 1}, (5,), 5),
     "wavenet": ("wavenet", {"channels": 8, "depth": 1}, (6, 3), 3),
+    "egnn": ("egnn", {"width": 8, "depth": 1, "radial": 4}, (5, 3), 2),
     "dit": ("dit", {"width": 8, "depth": 1, "heads": 2}, (4, 4, 3), 12),
 }
 # The network with patches is the same, and does more.

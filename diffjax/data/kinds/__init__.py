@@ -6,6 +6,7 @@ kind is one file; `KINDS` is the catalogue.
 
 from diffjax import config
 from diffjax.data.kinds.audio import AUDIO
+from diffjax.data.kinds.cloud import CLOUD
 from diffjax.data.kinds.field import FIELD
 from diffjax.data.kinds.image import IMAGE
 from diffjax.data.kinds.kind import Files, Kind
@@ -19,7 +20,7 @@ from diffjax.data.kinds.volume import VOLUME
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, AUDIO, VIDEO, VOLUME, FIELD)
+    for kind in (IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, AUDIO, VIDEO, VOLUME, FIELD, CLOUD)
 }
 
 __all__ = ["KINDS", "Files", "Kind", "default", "lookup"]

@@ -1,4 +1,4 @@
-"""File formats of items: images, arrays, tables, sounds and animations."""
+"""File formats of items: images, arrays, tables, sounds, animations and points."""
 
 from __future__ import annotations
 
@@ -121,8 +121,25 @@ def _read_gif(path: Path, shape: Shape, units: Units) -> np.ndarray:
         return np.stack([_pixels(frame, shape[-1]) for frame in ImageSequence.Iterator(image)])
 
 
+def _write_xyz(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
+    """Write points (N, d) in the format XYZ: their number, a comment, and a line for each point.
+
+    The element is X; a point in the plane has z = 0.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    points = np.pad(ended(item), ((0, 0), (0, 3 - item.shape[1])))
+    lines = ["X " + " ".join(f"{value:.9g}" for value in point) for point in points]
+    comment = " ".join(f"{name}={value}" for name, value in units.items())
+    path.write_text("\n".join([str(len(points)), comment, *lines]) + "\n")
+
+
+def _read_xyz(path: Path, shape: Shape, units: Units) -> np.ndarray:
+    return np.loadtxt(path, np.float32, skiprows=2, usecols=range(1, 1 + shape[-1]), ndmin=2)
+
+
 PNG = Files(".png", _write_png, _read_png)
 NPY = Files(".npy", _write_npy, _read_npy)
 CSV = Files(".csv", _write_csv, _read_csv, each=False)
 WAV = Files(".wav", _write_wav, _read_wav)
 GIF = Files(".gif", _write_gif, _read_gif)
+XYZ = Files(".xyz", _write_xyz, _read_xyz)
