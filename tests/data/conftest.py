@@ -45,6 +45,7 @@ def source(request) -> Callable[[str], Source]:
         "moons": dict,
         "checkerboard": dict,
         "series": dict,
+        "demonstrations": lambda: {"episodes": 8, "horizon": 4},
     }
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")
