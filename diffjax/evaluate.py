@@ -21,6 +21,7 @@ or more, with its outcome. --list shows all metrics and features.
 
 Metrics of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
 probability-flow ODE, and `vlb`, the variational bound. WORKDIR/likelihood keeps finished parts.
+`success` is the share of episodes in which a policy, trained on demonstrations, reaches its goal.
 
 The command prints a table, and writes all results with their protocols to WORKDIR/evaluation.json
 and trade-offs as a picture beside it. --samples evaluates the samples of another program and
@@ -107,7 +108,7 @@ def run() -> int:
     from diffjax.evaluation.beforehand import beforehand
     from diffjax.files import write_text
     from diffjax.io.writing import writing
-    from diffjax.report.evaluated import bits_line
+    from diffjax.report.evaluated import line
     from diffjax.training.workdir import provenance, read_config
 
     cli.start(asked)
@@ -124,7 +125,7 @@ def run() -> int:
         measured = network(asked, of_network)
         report["network"] = report.get("network", {}) | measured
         for name, result in measured.items():
-            print(bits_line(name, result))
+            print(line(name, result))
     if of_samples:
         report["results"] = results(asked, config, of_samples)
         show(report["results"], path.with_suffix(".png"))
@@ -187,7 +188,7 @@ def stored(path: Path) -> dict[str, Any]:
 
 
 def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of the network on images, by name."""
+    """Return the metrics of the network, by name."""
     from diffjax import builder
 
     names = ", ".join(metrics)
@@ -197,6 +198,8 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
         raise ConfigError(f"--ema={','.join(asked.ema)}: needs a single average for {names}")
     from diffjax.runs.subject import subject
 
+    several = any(len(getattr(asked, k) or ()) > 1 for k in ("sampler", "guidance", "steps"))
+    single = {k: (getattr(asked, k) or [None])[0] for k in ("sampler", "guidance", "steps", "ema")}
     of = subject(
         asked.workdir,
         data=asked.data,
@@ -205,6 +208,7 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
         batch_size=asked.batch_size,
         ema=(asked.ema or [None])[0],
         adapters=dict(asked.adapter),
+        sampling=None if several else cli.sampling(argparse.Namespace(**vars(asked) | single)),
     )
     return {k: builder.refuse(f"--metrics={k}")(m)(of) for k, m in metrics.items()}
 

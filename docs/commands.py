@@ -34,7 +34,7 @@ NAMES = ["train", "sample", "evaluate", "serve", *TOOLS]
 CATALOGUES = {
     "evaluate": {
         "Metrics of samples": "diffjax.evaluation.OF_SAMPLES",
-        "Metrics of the network on images": "diffjax.evaluation.OF_NETWORK",
+        "Metrics of the network": "diffjax.evaluation.OF_NETWORK",
         "Features": "diffjax.features.EXTRACTORS",
     },
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from diffjax import intervals
 from diffjax.config import ConfigError
 from diffjax.report import answers
 
@@ -13,7 +14,7 @@ from diffjax.report import answers
 @pytest.mark.parametrize(("hits", "count"), [(0, 5), (31, 50), (49, 50), (1200, 2400)])
 def test_intervals_and_tests_are_those_of_scipy(hits, count):
     """A wrong interval would be printed in a paper."""
-    ours = answers.wilson(hits / count, count)
+    ours = intervals.wilson(hits / count, count)
     exact = stats.binomtest(hits, count)
     np.testing.assert_allclose(ours, exact.proportion_ci(method="wilson"), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(answers.fair(hits, count), exact.pvalue, rtol=1e-12)
@@ -37,7 +38,7 @@ def test_the_clustered_interval_holds_the_truth_where_the_simple_one_does_not():
         chance = 0.5 + rng.uniform(-0.35, 0.35, (1, 30)) + rng.uniform(-0.15, 0.15, (10, 1))
         hits = rng.random((10, 30)) < chance
         for k, count in enumerate((hits.size, answers.independent(hits))):
-            low, high = answers.wilson(hits.mean(), count)
+            low, high = intervals.wilson(hits.mean(), count)
             held[k] += (low <= 0.5 <= high) / 400
     assert held[0] < 0.8
     assert 0.93 < held[1] < 0.99
@@ -58,7 +59,7 @@ def test_rates_are_those_counted_by_hand():
     found = answers.rates(KEY, people)
     assert [p["rate"] for p in found["people"]] == [0.75, 0.25]
     assert found["all"]["rate"] == 0.5 and found["all"]["answers"] == 8
-    assert found["all"]["interval"] == answers.wilson(0.5, 8)
+    assert found["all"]["interval"] == intervals.wilson(0.5, 8)
     assert found["all"]["right"] == {"share": 0.75, "p": pytest.approx(74 / 256)}
     shares = {side: part["share"] for side, part in found["all"]["right_where"].items()}
     assert shares == {"left": 0.75, "right": 0.75}

@@ -30,7 +30,7 @@ EXEMPT = {
         *("runs/launch.with_held", "runs/trained.resampled", "features/judge.Judge"),
         *("evaluation/images.Subject", "evaluation/likelihood.bpd", "evaluation/likelihood.vlb"),
         *("builder/sampling.untrained", "builder/sampling.doubts", "builder/sampling.off_grid"),
-        "generation/job.Job",
+        *("evaluation/policies.success", "generation/job.Job"),
     ),
     "converts a published checkpoint, which tests/parity has": ("runs/trained.convert",),
     "takes a second; Generation, lines, logp and vlb show such a call": (
@@ -38,6 +38,8 @@ EXEMPT = {
         "plot/lines.curves",
     ),
     "is a result of functions that have examples": (
+        *("environments/episodes.Demonstrations", "environments/episodes.Episodes"),
+        "environments/gymnasium.HostEpisodes",
         *("analytic.Correlated", "analytic.MixtureDenoiser", "analytic.MixtureFlowMap"),
         *(
             "analytic.Rotated",

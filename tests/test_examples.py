@@ -81,7 +81,7 @@ def reduced(name: str, flags: list[str]) -> list[str]:
     elif name == "tools.likelihood":
         more = ["--num=2"] + (["--steps=2"] if given.command != "rank" else [])
     for flag in ("metrics", "metric"):
-        if re.search("bpd|vlb", getattr(given, flag, None) or ""):
+        if re.search("bpd|vlb|success", getattr(given, flag, None) or ""):
             more += [f"--{flag}={quick(getattr(given, flag))}"]
     return flags + more
 
@@ -94,7 +94,7 @@ def listed(given: argparse.Namespace) -> bool:
 
 def quick(metrics: str) -> str:
     """Return quick settings of a metric: few images, steps or noise levels."""
-    few = {"bpd": "num=4,steps=2", "vlb": "num=4,samples=2"}
+    few = {"bpd": "num=4,steps=2", "vlb": "num=4,samples=2", "success": "num=4"}
     parts = [(entry, few.get(entry.partition(":")[0])) for entry in config.entries(metrics)]
     return ",".join(f"{e}{',' if ':' in e else ':'}{add}" if add else e for e, add in parts)
 

@@ -10,8 +10,11 @@ import diffjax
 
 ROOT = Path(diffjax.__file__).parent
 LAYERS = (
-    ("arrays", "checks", "config", "files", "progress"),
-    ("devices", "io", "resampling", "schedules", "solvers", "spaces", "specs", "watermark", "zoo"),
+    ("arrays", "checks", "config", "files", "intervals", "progress"),
+    (
+        *("devices", "environments", "io", "resampling", "schedules", "solvers", "spaces", "specs"),
+        *("watermark", "zoo"),
+    ),
     ("data", "nets", "sde"),
     ("discrete", "draws", "grids", "parameterization", "prediction", "published"),
     ("codecs", "denoiser", "encoders", "features", "guidance"),

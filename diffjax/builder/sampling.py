@@ -362,7 +362,7 @@ def listing() -> str:
         ("features that metrics of samples compare", EXTRACTORS),
         ("filters", FILTERS),
         ("metrics of samples", OF_SAMPLES),
-        ("metrics of the network on images", OF_NETWORK),
+        ("metrics of the network", OF_NETWORK),
     ):
         lines.append(f"\n{title} (settings)")
         for name, entry in table.items():

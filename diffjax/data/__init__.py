@@ -24,6 +24,7 @@ Items in files of your own, as arrays or as images in one folder per class:
 from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
+from diffjax.data.demonstrations import demonstrations
 from diffjax.data.diamonds import diamonds
 from diffjax.data.digits import digits
 from diffjax.data.dreambooth import dreambooth
@@ -52,6 +53,7 @@ from diffjax.data.winds import winds
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
+    demonstrations,
 )
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "array",
     "centre",
     "checkerboard",
+    "demonstrations",
     "diamonds",
     "digits",
     "dreambooth",

@@ -1,7 +1,7 @@
 """Metrics of samples and of networks; each is an entry of a catalogue here.
 
 Metrics of samples are functions `(real, samples, **settings) -> result`, metrics of a network on a
-set of images `(subject, **settings) -> result`.
+set of images, or in an environment, `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
@@ -20,6 +20,7 @@ from diffjax.evaluation.images import Subject
 from diffjax.evaluation.kernels import cmmd, kid
 from diffjax.evaluation.likelihood import bpd, vlb
 from diffjax.evaluation.neighbours import density_coverage, precision_recall
+from diffjax.evaluation.policies import success
 from diffjax.evaluation.retrieval import retrieval
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.evaluation.scores import classifier, clip_score, inception_score
@@ -33,7 +34,7 @@ OF_SAMPLES = catalogue(
     *(columns, closest_record, downstream, energies),
     *(crps, energy, spread_skill, rank_histogram),
 )
-OF_NETWORK = catalogue(bpd, vlb)
+OF_NETWORK = catalogue(bpd, vlb, success)
 
 __all__ = [
     "OF_NETWORK",

@@ -30,6 +30,7 @@ from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.io.trees import fingerprint
 from diffjax.prediction import Sample
 from diffjax.progress import Progress
+from diffjax.samplers.plan import Sampling
 
 Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
 """`(denoise, x0, keys, cond) -> values`, each (B, ...); x0 in [-1, 1] if images."""
@@ -41,6 +42,7 @@ class Subject:
 
     form, reading, config: those of training. about: the entries of the protocol on both: data,
     split, trained, ema. workdir: folder in which values are saved. batch_size: images per batch.
+    plan: returns the plan of sampling, for metrics that sample; None where it is ambiguous.
     Raises ValueError where the set differs in form from the training data.
     """
 
@@ -53,6 +55,7 @@ class Subject:
     workdir: Path
     seed: int = 0
     batch_size: int = 64
+    plan: Callable[[], Sampling] | None = None
 
     def __post_init__(self):
         declared, wanted = self.source.form, self.form

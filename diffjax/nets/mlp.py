@@ -1,4 +1,4 @@
-"""A residual multi-layer perceptron for vectors (B, D), such as toy data."""
+"""A residual multi-layer perceptron for points, vectors and short trajectories."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from diffjax.nets.network import Network, linen
 
 class MLP(nn.Module):
     """Perceptron of `depth` residual blocks of width `width`, whose output starts at zero.
+
+    All values of an item form one vector.
 
     learn_variance: return a second output like the first, for the variance of a step.
     """
@@ -31,17 +33,18 @@ class MLP(nn.Module):
         cond: Cond | None,
         train: bool = False,
     ) -> Output:
-        if x.ndim != 2:
-            raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D)")
+        if x.ndim not in (2, 3):
+            raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D) or paths (B, L, C)")
         cond = self.conditions.check(x, cond)
         emb = Embedding(self.width, self.width, self.conditions)(x, c_noise, cond)
-        h = nn.Dense(self.width)(x)
+        flat = x.reshape(x.shape[0], -1)
+        h = nn.Dense(self.width)(flat)
         for _ in range(self.depth):
             u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
             h = h + nn.Dense(self.width)(nn.silu(u))
-        width = x.shape[-1] * (1 + self.learn_variance)
+        width = flat.shape[-1] * (1 + self.learn_variance)
         out = nn.Dense(width, kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
-        return outputs(out, self.learn_variance)
+        return outputs(out, self.learn_variance, lambda a: a.reshape(x.shape))
 
 
 def mlp(
@@ -51,7 +54,7 @@ def mlp(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """A residual perceptron for vectors, `MLP`; a setting out of range raises ValueError.
+    """A residual perceptron for small items, `MLP`; a setting out of range raises ValueError.
 
     width: width of all layers. depth: number of residual blocks. conditions: inputs besides x, as
     vectors or a second time. learn_variance: return a second output like the first, for the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from diffjax.config import ConfigError
+from diffjax.intervals import wilson
 from diffjax.report.blind import SIDES
-
-Z = 1.959963984540054
-"""Half-width, in standard errors, of the 95 % interval of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +116,6 @@ def _rate(right: np.ndarray, truth: np.ndarray, seconds: np.ndarray) -> dict[str
         },
         "median_seconds": float(np.median(seconds)),
     }
-
-
-def wilson(rate: float, count: int | float) -> list[float]:
-    """Return the 95 % interval [low, high] of a share of `count` independent answers (Wilson 1927).
-
-    Its bounds solve |rate - p| = Z sqrt(p (1 - p) / count) for p. count may be fractional.
-    """
-    centre = (rate + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = math.sqrt(rate * (1 - rate) / count + (Z / (2 * count)) ** 2) * Z / (1 + Z**2 / count)
-    return [max(centre - half, 0.0), min(centre + half, 1.0)]
 
 
 def fair(heads: int, count: int) -> float:

@@ -159,6 +159,17 @@ def aligned(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in filled)
 
 
+def line(name: str, result: Mapping[str, Any]) -> str:
+    """Describe a metric of the network: its bits per dimension, or its shares with intervals."""
+    if "bits" in result:
+        return bits_line(name, result)
+    shown = [
+        f"{k} {result[k]:.4f} ({low:.4f} to {high:.4f}) of {result['counts'][k]}"
+        for k, (low, high) in result["intervals"].items()
+    ]
+    return f"{', '.join(shown)} episodes of {result['protocol']['environment']}"
+
+
 def bits_line(name: str, result: Mapping[str, Any]) -> str:
     """Describe a metric of the network: bits per dimension with standard error, and its terms."""
     parts = ("noise", "importance_weighted", "kl", "kl_error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from diffjax import builder
@@ -50,14 +51,16 @@ def subject(
     batch_size: int = 64,
     ema: str | float | None = None,
     adapters: Adapters = (),
+    sampling: Config | None = None,
 ) -> Subject:
     """Load the network of `workdir` and open a split of `data`, by default that of its own config.
 
     data: a text like `folder:PATH,size=32`. ema: the average of the parameters to use. adapters:
-    those to merge into it, as in `load`. Raises ConfigError where the network or the data set does
-    not exist, or where they do not fit together.
+    those to merge into it, as in `load`. sampling: fields in place of those of config.sampling;
+    None stands for several of a kind, and no metric may then sample. Raises ConfigError where the
+    network or the data set does not exist, or where they do not fit together.
     """
-    trained = load(workdir, ema=ema, adapters=adapters)
+    trained = load(workdir, sampling, ema=ema, adapters=adapters)
     section = data_section(data) if data else trained.config["data"]
     source = builder.construct_data(section, "--data")[0]
     name = data or section["name"]
@@ -74,4 +77,5 @@ def subject(
         workdir=workdir,
         seed=seed,
         batch_size=batch_size,
+        plan=None if sampling is None else functools.partial(e.plan, trained.sde),
     )

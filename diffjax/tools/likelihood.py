@@ -103,7 +103,7 @@ def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     from diffjax.report.evaluated import bits_line
 
     _, metrics = builder.construct_metrics(asked.metric, "--metric")
-    if len(metrics) != 1:
+    if len(metrics) != 1 or "success" in metrics:
         raise ConfigError(f"--metric={asked.metric}: needs one metric of the network, bpd or vlb")
     ((name, metric),) = metrics.items()
     builder.refuse(f"--metric={name}")(beforehand)(metric)

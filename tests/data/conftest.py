@@ -47,6 +47,7 @@ def source(request) -> Callable[[str], Source]:
         "series": dict,
         "dw4": lambda: {"size": 40},
         "lj13": lambda: {"size": 40},
+        "demonstrations": lambda: {"episodes": 8, "horizon": 4},
     }
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")

@@ -21,6 +21,7 @@ SHAPES = {
     "vector": (5,),
     "table": (4,),
     "sequence": (12, 2),
+    "trajectory": (12, 2),
     "audio": (64, 1),
     "video": (4, 8, 8, 1),
     "volume": (6, 5, 7, 1),

@@ -56,9 +56,14 @@ def test_items_are_given_in_the_order_asked_for(source):
 
 def test_train_and_test_share_no_item(source):
     """Held-out data that were trained on hide memorization."""
-    train, test = load(source("train")).x, load(source("test")).x
-    rows = {row.tobytes() for row in train}
-    assert not any(row.tobytes() in rows for row in test)
+    train, test = (_rows(load(source(split))) for split in ("train", "test"))
+    assert not {*train} & {*test}
+
+
+def _rows(items: Memory) -> list[bytes]:
+    """Return each item with its conditions but the label."""
+    columns = [items.x, *items.cond.values()]
+    return [b"".join(part.tobytes() for part in row) for row in zip(*columns, strict=True)]
 
 
 def test_an_unknown_split_is_refused_with_the_known_ones(source):

@@ -53,6 +53,7 @@ KINDS_OF_RUNS = {
     "vector": ((5,), MLP),
     "table": ((4,), MLP),
     "sequence": ((8, 2), DIT),
+    "trajectory": ((8, 2), DIT),
     "audio": ((8, 2), DIT),
     "video": ((2, 4, 4, 1), DIT),
     "volume": ((2, 4, 4, 1), DIT),

@@ -14,13 +14,17 @@ from diffjax.data.kinds.latent import LATENT
 from diffjax.data.kinds.points import POINTS
 from diffjax.data.kinds.sequence import SEQUENCE
 from diffjax.data.kinds.table import TABLE
+from diffjax.data.kinds.trajectory import TRAJECTORY
 from diffjax.data.kinds.vector import VECTOR
 from diffjax.data.kinds.video import VIDEO
 from diffjax.data.kinds.volume import VOLUME
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, AUDIO, VIDEO, VOLUME, FIELD, CLOUD)
+    for kind in (
+        *(IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, TRAJECTORY, AUDIO, VIDEO, VOLUME, FIELD),
+        CLOUD,
+    )
 }
 
 __all__ = ["KINDS", "Files", "Kind", "default", "lookup"]

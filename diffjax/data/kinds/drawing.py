@@ -194,6 +194,31 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     return canvas
 
 
+def paths(x: np.ndarray) -> np.ndarray:
+    """Draw the first two columns of x (N, L, C) as paths in the plane, uint8 (N, 64, 64, 3).
+
+    The colour goes from blue at the start to red at the end. The pictures show [-1, 1]^2, or more
+    where a path leaves it.
+
+    >>> corner = np.array([[[-1, -1], [-1, 1], [1, 1]]], np.float32)
+    >>> picture = paths(corner)[0]
+    >>> picture[-1, 0].tolist(), picture[0, -1].tolist(), picture[-1, -1].tolist()
+    ([31, 119, 180], [214, 39, 40], [255, 255, 255])
+    """
+    num, length = x.shape[:2]
+    place = np.nan_to_num(np.asarray(x[..., :2], np.float32))
+    at = np.linspace(0, length - 1, (length - 1) * TILE + 1)
+    before = at.astype(int)
+    share = (at - before).astype(np.float32)[:, None]
+    dense = place[:, before] * (1 - share) + place[:, np.minimum(before + 1, length - 1)] * share
+    pixel = np.round((dense / max(_top(place), 1) + 1) / 2 * (TILE - 1)).astype(int)
+    age = np.linspace(0, 1, len(at))[:, None]
+    canvas = np.full((num, TILE, TILE, 3), 255, np.uint8)
+    colour = np.round(COLOURS[0] * (1 - age) + COLOURS[1] * age).astype(np.uint8)
+    canvas[np.arange(num)[:, None], TILE - 1 - pixel[..., 1], pixel[..., 0]] = colour
+    return canvas
+
+
 def _extents(x: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the largest value of curves x (N, L, C) in each of `width` columns.
 
