@@ -21,8 +21,8 @@ def colours(x: np.ndarray) -> np.ndarray:
     [[33, 102, 172], [255, 255, 255], [178, 24, 43]]
     """
     share = np.clip(np.nan_to_num(np.asarray(x, np.float32)) / MOST, -1, 1)[..., None]
-    end = np.where(share < 0, np.float32(LOW), np.float32(HIGH))
-    return np.round(np.abs(share) * end + (1 - np.abs(share)) * np.float32(MIDDLE)).astype(np.uint8)
+    end = np.where(share < 0, np.array(LOW, np.float32), np.array(HIGH, np.float32))
+    return np.round(np.abs(share) * end + (1 - np.abs(share)) * np.array(MIDDLE)).astype(np.uint8)
 
 
 def _tiles(x: np.ndarray) -> np.ndarray:
