@@ -3,8 +3,9 @@
 python -m diffjax.train --config=configs/words_masked.py --workdir=runs/words \
     --config.data.name=lines:/usr/share/dict/words
 
-The file has a word per line, such as that of Debian's package wamerican. experiments/discrete
-measures how many samples are words.
+The file has a word per line, such as that of Debian's package wamerican. 2,000 steps, about 12
+minutes of a shared core, are too few: 2 % of the samples are words, where a model of the last
+letters draws a third (experiments/discrete).
 """
 
 import ml_collections
