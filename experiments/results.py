@@ -145,6 +145,23 @@ STUDIES = {
         ),
         1.5,
     ),
+    "joint": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/digits_joint.py "
+            "--config.train.steps=20",
+            "-m experiments.joint.study --run={out}/run --out={out} --num=20 --steps=5",
+        ),
+        1.5,
+    ),
+    "policies": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/maze.py "
+            "--config.train.steps=20 --config.data.episodes=50",
+            "-m experiments.policies.study --run={out}/run --regression={out}/run --out={out} "
+            "--num=20",
+        ),
+        1.5,
+    ),
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
     ),

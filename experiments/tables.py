@@ -31,10 +31,12 @@ from experiments.generative import claims, extra
 from experiments.generative import study as generative
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
+from experiments.joint import study as joint
 from experiments.latent import study as latent
 from experiments.markdown import table
 from experiments.molecules import study as molecules
 from experiments.particles import study as particles
+from experiments.policies import study as policies
 from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
 from experiments.text import study as text
@@ -198,6 +200,8 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "vocoder": vocoder.tables,
     "discrete": lambda folder: {**discrete.tables(folder), **words.tables(folder)},
     "distill3d": distill3d.tables,
+    "joint": joint.tables,
+    "policies": policies.tables,
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,
     "molecules": molecules.tables,

@@ -3,8 +3,8 @@
 python -m diffjax.train --config=configs/maze.py --workdir=runs/maze
 python -m diffjax.evaluate --workdir=runs/maze --metrics=success
 
-14 minutes of a shared core. Of 2,000 episodes 95.7 % succeed (94.7 to 96.5), of those with a fork on
-the way 89.6 % (experiments/policies).
+14 minutes of a shared core. Of 2,000 episodes 95.7 % succeed (94.7 to 96.5), and of those with a
+fork on the way 89.6 % (experiments/policies).
 """
 
 import ml_collections
