@@ -57,6 +57,7 @@ KINDS_OF_RUNS = {
     "audio": ((8, 2), DIT),
     "video": ((2, 4, 4, 1), DIT),
     "volume": ((2, 4, 4, 1), DIT),
+    "field": ((4, 4, 2), DIT),
     "cloud": ((8, 2), DIT),
 }
 
