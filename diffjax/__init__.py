@@ -24,6 +24,7 @@ _MODULES = (
     "devices",
     "draws",
     "encoders",
+    "environments",
     "evaluation",
     "export",
     "features",

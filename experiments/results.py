@@ -145,6 +145,14 @@ STUDIES = {
         ),
         1.5,
     ),
+    "lanes": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/series.py "
+            "--config.train.steps=20",
+            "-m experiments.lanes.study --run={out}/run --out={out} --num=40",
+        ),
+        2,
+    ),
     "joint": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/digits_joint.py "

@@ -32,6 +32,7 @@ from experiments.generative import study as generative
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
 from experiments.joint import study as joint
+from experiments.lanes import study as lanes
 from experiments.latent import study as latent
 from experiments.markdown import table
 from experiments.molecules import study as molecules
@@ -201,6 +202,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "discrete": lambda folder: {**discrete.tables(folder), **words.tables(folder)},
     "distill3d": distill3d.tables,
     "joint": joint.tables,
+    "lanes": lanes.tables,
     "policies": policies.tables,
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,

@@ -53,6 +53,7 @@ def test_cards_are_written_from_the_files_of_an_entry():
     found = json.loads((zoo.place("digits") / zoo.WRITTEN).read_text())["results"]
     assert f"{found[0]['frechet']['ratio']:.4g}" in text and "702,753 parameters" in text
     assert "CC BY 4.0" in text and "--config=configs/digits_vp.py" in text
+    assert "of 718 episodes of maze" in command.card(zoo.place("maze"))
 
 
 def test_entries_are_small_and_name_no_place_of_their_making():

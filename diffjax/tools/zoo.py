@@ -144,8 +144,11 @@ def card(entry: Path) -> str:
         f"- Samples: {entry / zoo.PICTURE}",
     ]
     if (entry / zoo.WRITTEN).exists():
-        results = json.loads((entry / zoo.WRITTEN).read_text()).get("results", [])
-        lines += ["", evaluated.markdown(results)]
+        written = json.loads((entry / zoo.WRITTEN).read_text())
+        of_network = written.get("network", {}).items()
+        lines += ["", *(f"- {evaluated.line(name, result)}" for name, result in of_network)]
+        if results := written.get("results"):
+            lines += ["", evaluated.markdown(results)]
     return "\n".join(lines)
 
 
