@@ -28,7 +28,8 @@ def test_entries_load_and_draw(name):
     assert facts["parameters"] == sum(a.size for a in _leaves(trained.denoise.params))
     assert facts["steps"] == trained.step and facts["licence"] and facts["command"]
     x = trained.sample(4, steps=1, batch_size=4).x
-    assert x.shape == (4, *trained.experiment.form.shape) and x.std() > 10
+    assert x.shape == (4, *trained.experiment.form.shape) and np.isfinite(x).all()
+    assert x.std() > (10 if x.dtype == np.uint8 else 1e-3)
 
 
 def _leaves(tree):
