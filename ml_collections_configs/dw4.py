@@ -3,8 +3,9 @@
 python -m diffjax.train --config=configs/dw4.py --workdir=runs/dw4
 python -m diffjax.evaluate --workdir=runs/dw4 --metrics=energies,bpd:num=512,trace=exact,steps=40
 
-Training took less than 6 minutes of one CPU core. The divergence of the network from the exact
-density is 0.110 +- 0.022 nats, of 512 held-out items.
+Training takes 29 minutes of a shared CPU core. The divergence of the network from the exact density
+is 0.031 +- 0.012 nats, of 512 held-out items; after 4,000 steps with their own schedule it was
+0.110 +- 0.022.
 """
 
 import ml_collections
@@ -19,13 +20,13 @@ def get_config() -> ml_collections.ConfigDict:
         sde=dict(schedule=dict(name="cosine")),
         network=dict(name="egnn", width=64, depth=3),
         loss=dict(condition_dropout=0.0),
-        optimizer=dict(learning_rate=2e-3, schedule=dict(name="cosine", length=4000)),
+        optimizer=dict(learning_rate=2e-3, schedule=dict(name="cosine", length=14_000)),
         sampling=dict(sampler=dict(name="dpmpp_2m"), steps=40),
         train=dict(
-            steps=4000,
+            steps=14_000,
             batch_size=256,
             steps_per_dispatch=10,
-            sample_every=2000,
+            sample_every=7000,
             checkpoint_every=1000,
             samples=64,
         ),
