@@ -84,6 +84,15 @@ def test_a_pair_comes_back(patch):
     assert np.abs(items[:, pair.positions[0] :]).max() == 0.5
 
 
+def test_images_of_several_channels_have_labels_too():
+    """Only digits would be known as images with labels."""
+    items = data.joint("test", of="emoji", patch=4)
+    pair = Pair((32, 32, 3), classes=3, patch=4)
+    source = data.emoji("test")
+    np.testing.assert_array_equal(pair.labels(items.x), source.labels())
+    np.testing.assert_allclose(pair.images(items.x), source.x / 127.5 - 1, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"patch": 3}, "patch=3"), ({"of": "moons"}, "of='moons'"), ({"scale": 0.0}, "scale=0")],

@@ -22,7 +22,7 @@ CHANGES: dict[str, Callable[..., Any]] = {
     "enlarged": Enlarged,
     "hidden": Hidden,
 }
-"""Settings of reading that change sizes, or add conditions made of the items."""
+"""Settings of reading that change sizes, or add conditions computed from the items."""
 
 
 def construct_data(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffjax import checks
-from diffjax.data.form import Form
+from diffjax.data.pairs import Pairs
 from diffjax.data.source import SPLITS, Memory, check_split
 
 State = Float[np.ndarray, "*b d"]
@@ -71,7 +71,7 @@ class Ring:
 
 
 @dataclass(frozen=True)
-class Lorenz96:
+class Lorenz96(Pairs):
     """Pairs of states, with the law of the later state given the earlier one.
 
     pairs: items x (N, D, 1), the later states, with the condition `map` (N, D, 1), the earlier
@@ -82,22 +82,8 @@ class Lorenz96:
     (5, 3, 40, 1)
     """
 
-    pairs: Memory
     ring: Ring
     lead: int
-
-    @property
-    def form(self) -> Form:
-        return self.pairs.form
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        return self.pairs[index]
-
-    def labels(self) -> np.ndarray:
-        return self.pairs.labels()
 
     def ensemble(self, index: np.ndarray, members: int, seed: int = 0) -> np.ndarray:
         """Draw later states (members, B, D, 1) given the earlier ones of the items at `index`."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffjax import checks
-from diffjax.data.form import Form
 from diffjax.data.netcdf import variables
+from diffjax.data.pairs import Pairs
 from diffjax.data.source import Memory, check_split
 from diffjax.data.walk import shown
 
@@ -21,7 +21,7 @@ MONTHS = (
 
 
 @dataclass(frozen=True)
-class Winds:
+class Winds(Pairs):
     """Pairs of successive months (N, H, W, 2), with the month of the later one as its label.
 
     turned: whether each epoch turns every pair by another random number of columns, as if the winds
@@ -34,21 +34,7 @@ class Winds:
     [10.0, 10.0, 10.0, 10.0]
     """
 
-    pairs: Memory
     turned: bool = False
-
-    @property
-    def form(self) -> Form:
-        return self.pairs.form
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        return self.pairs[index]
-
-    def labels(self) -> np.ndarray:
-        return self.pairs.labels()
 
     def draw(self, index: np.ndarray, number: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Return the items at `index` (B,), turned by functions of the seed and of the numbers."""

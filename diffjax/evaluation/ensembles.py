@@ -9,7 +9,7 @@ Where the condition `known` states a part of the item (`data.hidden`), only the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,6 +81,28 @@ def true_ensemble(real: Real, cases: np.ndarray, members: int) -> np.ndarray | N
     return np.float64(real.law.ensemble(cases, members)).reshape(members, len(cases), -1)
 
 
+class Cases(NamedTuple):
+    """The ensembles (M, B, D) of held-out items, with what stands beside them.
+
+    cases: the numbers (B,) of the items. y: the outcomes (B, D). true: the true ensemble (M, B, D),
+    or None. counts: which values count (B, D).
+    """
+
+    x: np.ndarray
+    cases: np.ndarray
+    y: np.ndarray
+    true: np.ndarray | None
+    counts: np.ndarray
+
+
+def cases_of(real: Real, samples: Samples, metric: str, most: int | None = None) -> Cases:
+    """Return the ensembles of samples with at most `most` members; see `grouped`."""
+    x, cases = grouped(samples, metric)
+    x = x[:most]
+    true = true_ensemble(real, cases, len(x))
+    return Cases(x, cases, outcomes(real, cases), true, hidden(real, cases))
+
+
 def climatology(real: Real, cases: np.ndarray, score: Score) -> np.ndarray:
     """Return the score of ensembles of training items, (B,).
 
@@ -117,8 +139,7 @@ def persistence(real: Real, cases: np.ndarray, score: Score) -> np.ndarray | Non
 
 def _scored(real: Real, samples: Samples, resamples: int, metric: str, score: Score) -> Any:
     """Return the mean score of ensembles, with those that stand beside it."""
-    x, cases = grouped(samples, metric)
-    y, true, counts = outcomes(real, cases), true_ensemble(real, cases, len(x)), hidden(real, cases)
+    x, cases, y, true, counts = cases_of(real, samples, metric)
     each = {
         "score": score(x, y, counts),
         "floor": None if true is None else score(true, y, counts),
@@ -201,8 +222,7 @@ def spread_skill(real: Real, samples: Samples, resamples: int = 20) -> dict[str,
     >>> 0.9 < spread_skill(real, Samples(true, None, asked), resamples=0)["ratio"] < 1.1
     True
     """
-    x, cases = grouped(samples, "spread_skill")
-    y, true, counts = outcomes(real, cases), true_ensemble(real, cases, len(x)), hidden(real, cases)
+    x, cases, y, true, counts = cases_of(real, samples, "spread_skill")
     part = lambda a, rows: a[..., rows, :][..., counts[rows]]
     of = lambda e, rows: forecasts.spread_skill(part(e, rows), part(y, rows))
     squared = (x.mean(0) - y) ** 2
@@ -238,9 +258,7 @@ def rank_histogram(
     >>> len(found["shares"]), found["distance"] < 0.1
     (5, True)
     """
-    x, cases = grouped(samples, "rank_histogram")
-    x = x[: max(members, 2)]
-    y, true, counts = outcomes(real, cases), true_ensemble(real, cases, len(x)), hidden(real, cases)
+    x, cases, y, true, counts = cases_of(real, samples, "rank_histogram", max(members, 2))
     apart = lambda shares: float(np.abs(shares - 1 / len(shares)).sum() / 2)
     part = lambda a, rows: a[..., rows, :][..., counts[rows]]
     of = lambda e, rows: forecasts.rank_histogram(part(e, rows), part(y, rows))

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key
 from diffjax.analytic import Mixture, MixtureDenoiser
 from diffjax.arrays import Cond, expand
 from diffjax.prediction import Denoise
+from diffjax.sde import SDE
 
 LEAST = 1e-6
 """The variance of a part at an image; the law of the images is a sum of points in its limit."""
@@ -43,7 +44,7 @@ def render(density: Density, size: int, thickness: float = 1.0) -> Float[Array, 
     return 2 * jnp.stack(pooled)[..., None] - 1
 
 
-def of_images(x: Images, sde: object) -> MixtureDenoiser:
+def of_images(x: Images, sde: SDE) -> MixtureDenoiser:
     """Return the exact denoiser of the law with equal parts at the images x (N, ...)."""
     return MixtureDenoiser(sde, Mixture(jnp.full(len(x), 1 / len(x)), x, jnp.full_like(x, LEAST)))
 

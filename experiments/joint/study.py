@@ -38,13 +38,13 @@ FILE, COMMAND = "joint.json", ("experiments.joint.study",)
 NUM, STEPS, WEIGHTS = 1000, 30, (1.0, 1.5, 2.0)
 """Samples of each law, steps of the sampler, and weights of guidance."""
 LAWS = {
-    "label of an image": ("image", ""),
-    "image of a label": ("label", ""),
-    "both": ("", ""),
-    "both, the label first": ("", ""),
-    "image alone": ("", "label"),
+    "label of an image": ("image", "", ""),
+    "image of a label": ("label", "", ""),
+    "both": ("", "", ""),
+    "both, the label first": ("", "", "label"),
+    "image alone": ("", "label", ""),
 }
-"""The lane that is known, and the lane that is left out, of each law."""
+"""The lanes that are known, left out, and drawn before the others, of each law."""
 
 
 @pytree
@@ -92,14 +92,13 @@ class Laws:
         squares, more = self.pair.positions
         image = np.arange(squares + more) < squares
         lane = {"image": image, "label": ~image, "": np.zeros_like(image)}
-        known, left = (lane[name] for name in LAWS[law])
+        known, left, first = (lane[name] for name in LAWS[law])
         grid = grids.uniform(sde, self.steps)
-        if law.endswith("first"):
-            early, late = (np.full(self.steps, t) for t in (sde.t_max, 0.0))
-            columns = np.append(early, grid), np.append(grid, late)
-            times = np.where(image, columns[0][:, None], columns[1][:, None])
-        else:
-            times = np.where(known, 0.0, grid[:, None])
+        times = np.where(known, 0.0, grid[:, None])
+        if first.any():
+            waits, done = (np.full(self.steps, t) for t in (sde.t_max, 0.0))
+            earlier, later = np.append(grid, done), np.append(waits, grid)
+            times = np.where(first, earlier[:, None], later[:, None])
         times[:, left] = sde.t_max
         plan = samplers.lanes(samplers.ddim, sde, times)
         keys = jax.random.split(jax.random.key(seed), len(items))

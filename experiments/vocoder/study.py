@@ -25,7 +25,7 @@ import numpy as np
 
 from diffjax import cli, plot
 from diffjax.data import spectra
-from diffjax.data.kinds.storing import WAV, to_int16
+from diffjax.data.kinds.storing import to_int16, wav_bytes
 from diffjax.evaluation import frechet_with_floor
 from diffjax.evaluation.samples import Real
 from diffjax.evaluation.spectral import distance
@@ -97,9 +97,7 @@ def page(sounds: dict[str, np.ndarray], rate: int, folder: Path) -> str:
     for name, x in sounds.items():
         lines.append(f"<tr><th>{html.escape(name)}")
         for k, sound in enumerate(x[:SHOWN]):
-            WAV.write(place := folder / ".sound.wav", sound[:, None], {"rate": rate}, {})
-            data = base64.b64encode(place.read_bytes()).decode()
-            place.unlink()
+            data = base64.b64encode(wav_bytes(sound[:, None], rate)).decode()
             lines.append(f"<td>{k + 1} <audio controls src=data:audio/wav;base64,{data}></audio>")
     return "\n".join([*lines, "</table>"])
 
