@@ -1,15 +1,17 @@
 """Does a network draw what a prompt says? The rank of the true image, by the length of training.
 
-    python -m experiments.text.study --run=runs/emoji --out=experiments/text
-    python -m experiments.text.study --run=runs/emoji --steps 200 --num=32
+    python -m experiments.text.study pixels --run=runs/emoji_text
+    python -m experiments.text.study latents --run=runs/emoji_latent_text
+    python -m experiments.text.study pixels --run=runs/emoji --steps 200 --num=32
 
-The config `emoji_text` is trained to each of STEPS in turn. Samples are then drawn for captions of
-three groups of images: held-out pairs of a concept and a style, pairs that training has seen, and
-seen pairs by the list of their tags, a paraphrase. All images of the style are sorted by their
-distance to the sample in pixels: the rank of the true image is 1 for a network that draws it, and
-half their number for one that ignores its prompts. After the last step the guidance weight is
-varied on held-out pairs, and PROMPTS are drawn and timed. Writes text.json, of which what is there
-is neither trained nor measured again, and pictures. After an interruption the same command resumes.
+The config `emoji_text`, or `emoji_latent_text`, is trained to each of STEPS in turn. Samples are
+then drawn for captions of three groups of images: held-out pairs of a concept and a style, pairs
+that training has seen, and seen pairs by the list of their tags, a paraphrase. All images of the
+style are sorted by their distance to the sample in pixels: the rank of the true image is 1 for a
+network that draws it, and half their number for one that ignores its prompts. After the last step
+the guidance weight is varied on held-out pairs, and PROMPTS are drawn and timed. Writes
+pixels.json, or latents.json, of which what is there is neither trained nor measured again, and
+pictures. After an interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from diffjax.runs.trained import load as load_trained
 from diffjax.training.workdir import last_step, provenance
 from experiments.markdown import table
 
-FILE, COMMAND = "text.json", "experiments.text.study"
+CONFIGS = {"pixels": "emoji_text", "latents": "emoji_latent_text"}
+"""The config of each space in which a network draws."""
+COMMAND = "experiments.text.study"
 STEPS = (2000, 8000, 12_000)
 GROUPS = {
     "held-out pairs": ("test", 0),
@@ -100,28 +104,30 @@ def seconds_per_step(run: Path, batch: int) -> float:
 
 def tables(folder: Path) -> dict[str, str]:
     """Return the tables of the README by name."""
-    report = json.loads((folder / FILE).read_text())
-    lines = []
-    for step, row in report["steps"].items():
-        found = [f"{row['groups'][g]['median']:,.0f}" for g in GROUPS]
-        tenth = [f"{row['groups'][g]['found']:.0%}" for g in GROUPS]
-        images, cost = int(step) * report["batch"], int(step) * report["seconds_per_step"]
-        lines.append([step, f"{images:,}", f"{cost:,.0f}", *found, *tenth])
-    heads = ["steps", "images", "seconds", *(f"{g}: median rank" for g in GROUPS)]
-    made = {"text-ranks": table([*heads, *(f"{g}: first ten" for g in GROUPS)], lines)}
-    rows = [
-        [weight, f"{r['median']:.0f}", f"{r['low']:.0f} to {r['high']:.0f}", f"{r['found']:.0%}"]
-        for weight, r in report["guidance"].items()
-    ]
-    heads = ["guidance weight", "median rank", "quartiles", "first ten"]
-    return made | {"text-guidance": table(heads, rows)}
+    lines, rows = [], []
+    for space in CONFIGS:
+        if not (path := folder / f"{space}.json").exists():
+            continue
+        report = json.loads(path.read_text())
+        for step, row in report["steps"].items():
+            found = [f"{row['groups'][g]['median']:,.0f}" for g in GROUPS]
+            tenth = [f"{row['groups'][g]['found']:.0%}" for g in GROUPS]
+            images, cost = int(step) * report["batch"], int(step) * report["seconds_per_step"]
+            lines.append([space, step, f"{images:,}", f"{cost:,.0f}", *found, *tenth])
+        for weight, r in report["guidance"].items():
+            quartiles = f"{r['low']:.0f} to {r['high']:.0f}"
+            rows.append([space, weight, f"{r['median']:.0f}", quartiles, f"{r['found']:.0%}"])
+    heads = ["space", "steps", "images", "seconds", *(f"{g}: median rank" for g in GROUPS)]
+    ranks = table([*heads, *(f"{g}: first ten" for g in GROUPS)], lines)
+    heads = ["space", "guidance weight", "median rank", "quartiles", "first ten"]
+    return {"text-ranks": ranks, "text-guidance": table(heads, rows)}
 
 
 class Report:
     """What is measured so far, in a file that each new part is written to at once."""
 
-    def __init__(self, folder: Path):
-        self._path = folder / FILE
+    def __init__(self, path: Path):
+        self._path = path
         there = json.loads(self._path.read_text()) if self._path.exists() else {}
         self.found: dict[str, Any] = {"steps": {}, "guidance": {}} | there
 
@@ -129,9 +135,9 @@ class Report:
         write_text(self._path, json.dumps(self.found | provenance(), indent=1) + "\n")
 
 
-def study(run: Path, out: Path, steps: Sequence[int], num: int) -> None:
+def study(space: str, run: Path, out: Path, steps: Sequence[int], num: int) -> None:
     """Train and measure what is not measured yet, in the order of the steps."""
-    config, report = load("emoji_text"), Report(out)
+    config, report = load(CONFIGS[space]), Report(out / f"{space}.json")
     batch = config["train"]["batch_size"]
     for step in steps:
         row = report.found["steps"].setdefault(str(step), {"groups": {}})
@@ -145,7 +151,8 @@ def study(run: Path, out: Path, steps: Sequence[int], num: int) -> None:
         report.found |= {"batch": batch, "seconds_per_step": seconds_per_step(run, batch)}
         for group in missing:
             row["groups"][group], picture = measured(trained, group, WEIGHT, num)
-            plot.save(out / f"{group.replace(',', '').replace(' ', '_')}.png", picture)
+            name = group.replace(",", "").replace(" ", "_")
+            plot.save(out / f"{space}_{name}.png", picture)
             print(step, group, row["groups"][group], flush=True)
             report.write()
     last = load_trained(run)
@@ -163,14 +170,19 @@ def study(run: Path, out: Path, steps: Sequence[int], num: int) -> None:
         made = last.sample(len(PROMPTS), prompt=[*PROMPTS], guidance=WEIGHT)
         seconds = round(time.monotonic() - began, 1)
         report.found["prompts"] = {"count": len(PROMPTS), "seconds": seconds}
-        plot.save(out / "prompts.png", made.picture())
+        plot.save(out / f"{space}_prompts.png", made.picture())
         report.write()
 
 
 def main() -> int:
     """Run the study, print its tables, and return the exit code."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
-    flags.add_argument("--run", type=Path, default=Path("runs/emoji"), help="to train, or resume")
+    flags.add_argument(
+        "space", nargs="?", choices=[*CONFIGS], default="pixels", help="of the network"
+    )
+    flags.add_argument(
+        "--run", type=Path, help="to train, or resume; by default that of the config"
+    )
     flags.add_argument("--out", type=Path, default=Path("experiments/text"))
     flags.add_argument("--steps", type=cli.positive, nargs="+", default=STEPS)
     flags.add_argument("--num", type=cli.positive, default=NUM, help="samples of each group")
@@ -178,7 +190,8 @@ def main() -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
     try:
-        study(asked.run, asked.out, asked.steps, asked.num)
+        run = asked.run or Path("runs", CONFIGS[asked.space])
+        study(asked.space, run, asked.out, asked.steps, asked.num)
     except Stopped as stopped:
         return interrupted(stopped, COMMAND)
     print(*tables(asked.out).values(), sep="\n")
