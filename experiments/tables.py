@@ -28,7 +28,7 @@ from experiments.few_step.digits import DIGITS
 from experiments.forecasts import imputation
 from experiments.forecasts import study as forecasts
 from experiments.generative import claims, extra
-from experiments.generative import study as generative
+from experiments.generative import report as generative
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
 from experiments.joint import study as joint

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.generative.study import rows
+from experiments.generative.report import rows
 from experiments.markdown import number, table
 
 STABLE = {

@@ -37,8 +37,7 @@ class RealNvp:
         second pair the other side of it.
         """
         size = self.task.size
-        side = math.isqrt(size)
-        board = np.add(*np.divmod(np.arange(size), side)) % 2 if side > 1 else np.arange(size)
+        board = np.indices(self.task.shape).sum(0).reshape(-1) % 2
         mixed = np.random.default_rng(index // 4).permutation(size) % 2
         chosen = (mixed if index % 4 > 1 and size > 2 else board) ^ index % 2
         return np.flatnonzero(chosen == 0), np.flatnonzero(chosen == 1)

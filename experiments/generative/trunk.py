@@ -18,18 +18,23 @@ Params = Any
 class Task:
     """The data that a family is built for: vectors (B, size), and the scale of its networks.
 
-    levels: number of values, even from -1 to 1, that an entry can take; 0 for real numbers.
-    parameters: the number that sampling may use. depth: of residual blocks. latent: the size of
-    the noise of GAN and VAE. batch: items of a training step.
+    shape: of an item before it was made a vector, (H, W) or (H, W, C) of images. levels: number
+    of values, even from -1 to 1, that an entry can take; 0 for real numbers. parameters: the
+    number that sampling may use. depth: of residual blocks. latent: the size of the noise of
+    GAN and VAE. batch: items of a training step.
     """
 
     name: str
-    size: int
+    shape: tuple[int, ...]
     levels: int
     parameters: int
     depth: int
     latent: int
     batch: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
 
 class Trial(NamedTuple):
