@@ -1,0 +1,1 @@
+"""Distance of samples against images seen, on the device that is here."""
