@@ -38,6 +38,7 @@ from diffjax.data.latents import latents
 from diffjax.data.lines import lines
 from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
+from diffjax.data.meshes import meshes
 from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.relief import relief
@@ -52,7 +53,7 @@ from diffjax.data.winds import winds
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
-    *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
+    *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
     demonstrations,
 )
 
@@ -84,6 +85,7 @@ __all__ = [
     "lj13",
     "load",
     "lorenz96",
+    "meshes",
     "moons",
     "read",
     "relief",

@@ -5,6 +5,7 @@ set of images, or in an environment, `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.evaluation.clouds import clouds
 from diffjax.evaluation.copies import memorization
 from diffjax.evaluation.energies import energies
 from diffjax.evaluation.ensembles import crps, energy, rank_histogram, spread_skill
@@ -31,7 +32,7 @@ OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
-    *(columns, closest_record, downstream, energies),
+    *(columns, closest_record, downstream, energies, clouds),
     *(crps, energy, spread_skill, rank_histogram),
 )
 OF_NETWORK = catalogue(bpd, vlb, success)
