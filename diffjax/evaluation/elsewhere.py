@@ -75,7 +75,7 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
     square, as `data.images.pixels` does. Raises ValueError for items of another form.
     """
     files = form.items.folder()
-    if files is None:
+    if files is None or files.read is None:
         raise ValueError(f"is a folder; {form.kind} items {form.shape} are read from an .npz file")
     image, noun = form.kind == "image", form.items.noun  # in any form that other programs write
     folder, paths = (
