@@ -95,8 +95,8 @@ def across(x: np.ndarray, y: np.ndarray, distance: Distance) -> np.ndarray:
 def nearest_neighbour_accuracy(apart: Distances) -> float:
     """Return how often the nearest of all other clouds is of the same set, 1-NNA.
 
-    It is 0.5 in the mean for two sets of one distribution and 1 for sets that lie apart
-    (arXiv:1906.12320). Of equally near clouds the other set's counts half.
+    For two sets of one distribution the mean is (N - 1) / (2 N - 1), about 0.5; it is 1 for sets
+    that lie apart (arXiv:1906.12320). Of equally near clouds the other set's counts half.
 
     >>> far = np.array([[0.0, 1.0], [1.0, 0.0]])
     >>> nearest_neighbour_accuracy(Distances(far, far + 9, far))

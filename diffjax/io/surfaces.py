@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def read_ply(contents: bytes) -> Mesh:
     return vertices.reshape(-1, 3), [row[listed[0]] for row in rows.get("face", ())]
 
 
-def _value(number: Callable[[str], float], form: Sequence[str]) -> float | list[int]:
+def _value(number: Callable[[str], float], form: Sequence[str]) -> Any:
     """Read a property: a number, or a list behind its length."""
     if form[0] != "list":
         return number(TYPES[form[0]])
