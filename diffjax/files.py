@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-ARRAYS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".tfrecord")
+ARRAYS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".tfrecord", ".ply")
 """Suffixes that Python's table of file types lacks."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffjax.data.form import Form
+from diffjax.data.kinds.solid import turned
 from diffjax.specs import Spec
 
 DRAWS = 1 << 58
@@ -129,13 +130,3 @@ class Surfaces:
 
     def labels(self) -> np.ndarray:
         return np.zeros(len(self), np.int32) if self.label is None else self.label
-
-
-def turned(x: np.ndarray, angle: float) -> np.ndarray:
-    """Return points (..., 3) turned about the axis y by an angle in radians.
-
-    >>> turned(np.array([0.0, 1.0, 1.0]), np.pi / 2).round(6).tolist()
-    [1.0, 1.0, 0.0]
-    """
-    c, s = np.cos(angle), np.sin(angle)
-    return x @ np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])

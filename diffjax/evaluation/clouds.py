@@ -7,7 +7,7 @@ code bases, which use other powers, sums in place of means, or approximate assig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,6 +127,38 @@ def values_of(apart: Distances) -> dict[str, float]:
     }
 
 
+def compared(
+    x: np.ndarray, held: np.ndarray, known: Mapping[str, Distances] | None = None
+) -> dict[str, Distances]:
+    """Return the distances of clouds x (N, n, d) and of held-out ones (N, n, d), by the distance.
+
+    known: those of other clouds to the same held-out ones, which gives the distances within these.
+
+    >>> sorted(compared(np.zeros((2, 3, 2)), np.zeros((2, 3, 2))))
+    ['chamfer', 'emd']
+    """
+    found = {}
+    for name, distance in DISTANCES.items():
+        second = known[name].second if known else within(held, distance)
+        found[name] = Distances(within(x, distance), across(x, held, distance), second)
+    return found
+
+
+def summary(apart: Mapping[str, Distances], rows: Rows = slice(None)) -> dict[str, float]:
+    """Return `values_of` these rows for each distance, under names such as `emd_nna`.
+
+    >>> far = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> summary({"emd": Distances(far, far + 9, far)})["emd_nna"]
+    1.0
+    """
+    found = {name: values_of(a.of(rows)) for name, a in apart.items()}
+    return {f"{name}_{k}": v for name, each in found.items() for k, v in each.items()}
+
+
+SHARES = tuple(f"{name}_{value}" for name in DISTANCES for value in ("nna", "coverage"))
+"""The values of `summary` that are shares of clouds."""
+
+
 def _clouds(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no clouds, and for fewer than two held-out items."""
     if counts.kind not in ("", "cloud"):
@@ -158,17 +190,7 @@ def clouds(real: Real, samples: Samples, size: int = 100, resamples: int = 20) -
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(real.train.x))
     count = min(size, len(samples.x), len(real.test.x), len(order))
     held, ours, floor = real.test.x[:count], samples.x[:count], real.train.x[order[:count]]
-    shares = [f"{name}_{value}" for name in DISTANCES for value in ("nna", "coverage")]
-    known = {name: within(held, distance) for name, distance in DISTANCES.items()}
-
-    def distances(x: np.ndarray) -> dict[str, Distances]:
-        each = DISTANCES.items()
-        return {k: Distances(within(x, of), across(x, held, of), known[k]) for k, of in each}
-
-    def values(apart: dict[str, Distances], rows: Rows = slice(None)) -> dict[str, float]:
-        found = {name: values_of(a.of(rows)) for name, a in apart.items()}
-        return {f"{name}_{k}": v for name, each in found.items() for k, v in each.items()}
-
-    mine = distances(ours)
-    found = with_intervals(lambda r: values(mine, r), count, resamples, shares=shares)
-    return found | {f"floor_{k}": v for k, v in values(distances(floor)).items()} | {"of": count}
+    apart = compared(ours, held)
+    found = with_intervals(lambda rows: summary(apart, rows), count, resamples, shares=SHARES)
+    lowest = summary(compared(floor, held, apart))
+    return found | {f"floor_{k}": v for k, v in lowest.items()} | {"of": count}

@@ -32,6 +32,7 @@ def source(request) -> Callable[[str], Source]:
         },
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
         "sounds": lambda: {"path": str(of("tiny_sounds")), "length": 64, "holdout": 0.3},
+        "meshes": lambda: {"path": str(of("tiny_meshes")), "points": 8, "holdout": 0.3},
         "winds": lambda: {"path": str(of("tiny_winds")), "factor": 1},
         "relief": lambda: {"path": str(of("tiny_relief")), "side": 4, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
@@ -86,6 +87,18 @@ def tiny_sounds(tmp_path_factory) -> Path:
     for k in range(20):
         x = rng.integers(-3000, 3000, (50 + 20 * k, 1)).astype(np.int16)
         WAV.write(folder / f"{k}.wav", x, {"rate": 8000}, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_meshes(tmp_path_factory) -> Path:
+    """Twenty tetrahedra."""
+    folder = tmp_path_factory.mktemp("meshes")
+    faces = "f 1 2 3\nf 1 2 4\nf 1 3 4\nf 2 3 4\n"
+    for k in range(20):
+        corners = np.random.default_rng(k).normal(size=(4, 3))
+        rows = "".join(f"v {x:.4f} {y:.4f} {z:.4f}\n" for x, y, z in corners)
+        (folder / f"{k}.obj").write_text(rows + faces)
     return folder
 
 

@@ -5,9 +5,11 @@ import pytest
 from browser import PROGRAM, Browser
 from PIL import Image, ImageSequence
 
+from diffjax.data import Form
 from diffjax.data.kinds.cloud import CLOUD
 from diffjax.data.kinds.solid import MARGIN, Solid, page, picture, turned, turning
 from diffjax.data.kinds.storing import places
+from diffjax.runs import starts
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -75,6 +77,17 @@ def test_files_show_clouds(tmp_path):
     text = (tmp_path / "new" / "a.html").read_text()
     assert "20 clouds" in text and "http" not in text.replace("http-equiv", "")
     assert "</script><b>" not in page([balls((0, 0, 0))], "</script><b>")
+
+
+def test_samples_do_not_start_from_what_only_shows_clouds(tmp_path):
+    """--from=clouds.gif would end in a traceback."""
+    x = np.zeros((2, 3, 3), np.float32)
+    for ending, part in ((".html", r"\.html only shows clouds"), (".gif", r"\.gif only shows")):
+        CLOUD.whole()[ending].write(tmp_path / f"a{ending}", x + np.eye(3, dtype="f4"), {}, {})
+        with pytest.raises(ValueError, match=part):
+            starts.read(tmp_path / f"a{ending}", Form("cloud", (3, 3)))
+    CLOUD.whole()[".ply"].write(tmp_path / "a.ply", x, {}, {})
+    assert starts.read(tmp_path / "a.ply", Form("cloud", (3, 3))).shape == (2, 3, 3)
 
 
 def test_a_ply_file_has_the_clouds_side_by_side(tmp_path):

@@ -59,8 +59,8 @@ def numbers(found):
 
 OF_SOUNDS = {"log_spectral"}
 """Metrics of sounds alone; see test_spectral.py."""
-OF_PARTICLES = {"energies"}
-"""Metrics of particles alone; see test_energies.py."""
+OF_PARTICLES = {"energies", "clouds"}
+"""Metrics of particles and of clouds alone; see test_energies.py and test_clouds.py."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +24,8 @@ MOST, MOST_TURNING = 64, 16
 """Largest number of items on a page, and in a turning picture."""
 ZOOM = 2
 """Pictures are drawn this many times larger, and then reduced."""
+TILT = 0.35
+"""The angle in radians by which turning pictures are seen from above."""
 MARGIN = 1.08
 """Half the side of a picture over the distance of the outermost ball from the middle."""
 BOND, BEADS = np.array([144, 144, 144], np.uint8), 24
@@ -72,7 +74,7 @@ def picture(solid: Solid, side: int = SIDE, reach: float = 0.0) -> np.ndarray:
 
     >>> black = Solid(np.zeros((1, 3)), np.zeros((1, 3), np.uint8), np.ones(1))
     >>> picture(black)[48, 48].tolist(), picture(black)[0, 0].tolist()
-    ([0, 0, 0], [255, 255, 255])
+    ([76, 76, 76], [255, 255, 255])
     """
     reach, wide = reach or solid.reach or 1.0, side * ZOOM
     scale = wide / (2 * MARGIN * reach)
@@ -124,9 +126,7 @@ def turning(solids: Sequence[Solid], frames: int = FRAMES, side: int = SIDE) -> 
     reach = max(solid.reach for solid in solids)
 
     def frame(angle: float) -> np.ndarray:
-        seen = [
-            Solid(turned(s.positions, angle, 0.35), s.colours, s.radii, s.bonds) for s in solids
-        ]
+        seen = [replace(s, positions=turned(s.positions, angle, TILT)) for s in solids]
         return grid(np.stack([picture(s, side, reach) for s in seen]), tile=side)
 
     return [frame(2 * np.pi * k / frames) for k in range(frames)]
@@ -138,7 +138,7 @@ def page(solids: Sequence[Solid], title: str) -> str:
     It is one file, which loads nothing and works without a network.
 
     >>> black = Solid(np.zeros((1, 3)), np.zeros((1, 3), np.uint8), np.ones(1))
-    >>> "<canvas" in page([black], "A ball")
+    >>> "<h1>A ball</h1>" in page([black], "A ball")
     True
     """
     each = [

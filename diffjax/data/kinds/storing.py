@@ -166,7 +166,7 @@ def places(count: int) -> np.ndarray:
     [[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [0.0, -6.0, 0.0]]
     """
     row, column = np.divmod(np.arange(count), math.ceil(math.sqrt(count)))
-    return np.stack([APART * column, -APART * row, np.zeros(count)], 1)
+    return APART * np.stack([column, -row, 0 * row], 1)
 
 
 def _read_ply(path: Path, shape: Shape, units: Units) -> np.ndarray:
