@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from diffjax import data
 from diffjax.evaluation import Real, Samples
@@ -35,6 +37,19 @@ def test_the_earth_movers_distance_is_the_least_over_all_permutations(n):
     orders = (list(p) for p in itertools.permutations(range(n)))
     every = (np.linalg.norm(x - y[order], axis=1).mean() for order in orders)
     np.testing.assert_allclose(earth_movers(x, y), min(every), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["random", "far", "equal", "repeated", "line"])
+def test_assignments_are_those_of_the_distances(case):
+    """What is subtracted from rows and columns would lead to another assignment."""
+    x, y = RNG.normal(size=(2, 60, 3))
+    change = {"far": lambda: np.where(np.arange(60)[:, None] == 3, 1e6 * y, y)}
+    change |= {"equal": lambda: 0 * y, "repeated": lambda: y[[0] * 59 + [1]]}
+    y = change.get(case, lambda: y)()
+    x, y = (a[:, :1] * 1e-6 for a in (x, y)) if case == "line" else (x, y)
+    apart = cdist(x, y)
+    expected = apart[linear_sum_assignment(apart)].mean()
+    np.testing.assert_allclose(earth_movers(x, y), expected, rtol=1e-12)
 
 
 def test_distances_in_closed_form():
@@ -111,6 +126,8 @@ def test_the_learned_are_told_from_the_held_out_by_copies():
 
 
 def test_other_items_are_refused():
+    with pytest.raises(ValueError, match="sets of 3 and 4 points; needs equal numbers"):
+        earth_movers(np.zeros((3, 2)), np.zeros((4, 2)))
     points = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
     with pytest.raises(ValueError, match="clouds: needs clouds of points; the items are points"):
         clouds(points, Samples(points.test.x, None))
