@@ -42,7 +42,8 @@ class Subject:
 
     form, reading, config: those of training. about: the entries of the protocol on both: data,
     split, trained, ema. workdir: folder in which values are saved. batch_size: images per batch.
-    plan: returns the plan of sampling, for metrics that sample; None where it is ambiguous.
+    plan: returns the plan of sampling, for metrics that sample, given `known` positions if there are
+    any; None where it is ambiguous.
     Raises ValueError where the set differs in form from the training data.
     """
 
@@ -55,7 +56,7 @@ class Subject:
     workdir: Path
     seed: int = 0
     batch_size: int = 64
-    plan: Callable[[], Sampling] | None = None
+    plan: Callable[..., Sampling] | None = None
 
     def __post_init__(self):
         declared, wanted = self.source.form, self.form
