@@ -37,12 +37,11 @@ class MLP(nn.Module):
             raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D) or paths (B, L, C)")
         cond = self.conditions.check(x, cond)
         emb = Embedding(self.width, self.width, self.conditions)(x, c_noise, cond)
-        flat = x.reshape(x.shape[0], -1)
-        h = nn.Dense(self.width)(flat)
+        h = nn.Dense(self.width)(self.conditions.beside(x, cond).reshape(x.shape[0], -1))
         for _ in range(self.depth):
             u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
             h = h + nn.Dense(self.width)(nn.silu(u))
-        width = flat.shape[-1] * (1 + self.learn_variance)
+        width = x[0].size * (1 + self.learn_variance)
         out = nn.Dense(width, kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
         return outputs(out, self.learn_variance, lambda a: a.reshape(x.shape))
 
@@ -57,9 +56,9 @@ def mlp(
     """A residual perceptron for small items, `MLP`; a setting out of range raises ValueError.
 
     width: width of all layers. depth: number of residual blocks. conditions: inputs besides x, as
-    vectors or a second time. learn_variance: return a second output like the first, for the
-    variance of a step. dtype: the type of the compute, float32 or bfloat16; parameters, input and
-    output are float32.
+    vectors, as maps on the grid of x, or a second time. learn_variance: return a second output like
+    the first, for the variance of a step. dtype: the type of the compute, float32 or bfloat16;
+    parameters, input and output are float32.
 
     >>> from diffjax.nets.conditions import Label
     >>> mlp(width=16, depth=1, conditions=(Label(2),))
@@ -67,5 +66,5 @@ def mlp(
     """
     at_least(2, width=width)
     at_least(1, depth=depth)
-    known = settled(conditions, "mlp", VECTORS)
+    known = settled(conditions, "mlp", (*VECTORS, "beside"))
     return linen(MLP(width, depth, known, learn_variance), dtype)
