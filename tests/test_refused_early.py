@@ -76,6 +76,7 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
         ),
         ("columns", NO_LABELS._replace(kind="image"), "needs rows of a table; the items are image"),
         ("energies", NO_LABELS._replace(kind="points"), "needs particles of known energy"),
+        ("spectrum", NO_LABELS._replace(kind="image"), "needs fields; the items are image"),
         ("closest_record", FEW, "there are no held-out items"),
         ("downstream:target=a", NO_LABELS._replace(kind="table"), ""),
         ("memorization", FEW, "there are no held-out items"),
