@@ -25,7 +25,7 @@ import numpy as np
 from diffjax import cli, plot
 from diffjax.arrays import pytree, stream
 from diffjax.data.kinds import figures
-from diffjax.environments import Environment, Episodes, Maze, Push, demonstrate
+from diffjax.environments import Environment, Episodes, Push
 from diffjax.evaluation.policies import policy, rollout, shares
 from diffjax.files import write_text
 from diffjax.intervals import wilson
@@ -34,7 +34,7 @@ from diffjax.runs.trained import Trained, load, resampled
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
-from experiments.policies.study import MAZE, Across, horizontal, walls
+from experiments.policies.study import MAZE, Across, expert, horizontal, walls
 
 FILE, NUM, SHOWN = "planning.json", 1000, 40
 ROWS = ((5, 0), (10, 0), (20, 0), (10, 32), (10, 16), (10, 8))
@@ -91,19 +91,6 @@ def run(
     more |= {"execute": execute or (form.shape[0] - 1) * every}
     keys = jax.random.split(stream(0, name), num)
     return jax.tree.map(np.asarray, rollout(trained.denoise, plan, where, keys, **more))
-
-
-def expert(where: Environment, num: int) -> dict[str, Any]:
-    """Return the shares of success of the expert in the same episodes."""
-    keys = jax.random.split(stream(0, "study"), num)
-    shown = jax.tree.map(np.asarray, demonstrate(where, keys, steps=where.steps))
-    start = jax.vmap(lambda key: where.reset(jax.random.fold_in(key, 0)))(keys)
-    ended = Episodes(shown.success, jax.vmap(where.group)(start), shown.length)
-    row = shares(ended, where.groups)
-    if isinstance(where, Maze):
-        place = np.moveaxis(shown.observations[..., :2], 1, 0)
-        row["both ways"] = horizontal(place, np.asarray(start.start), np.asarray(start.goal))
-    return row
 
 
 def measured(ended: Episodes) -> dict[str, Any]:

@@ -28,7 +28,7 @@ import numpy as np
 from diffjax import cli, plot
 from diffjax.arrays import stream
 from diffjax.data.kinds import figures
-from diffjax.environments import Episodes, Maze, demonstrate
+from diffjax.environments import Environment, Episodes, Maze, demonstrate
 from diffjax.environments.maze import State
 from diffjax.evaluation.policies import policy, rollout, shares
 from diffjax.files import write_text
@@ -84,6 +84,19 @@ def horizontal(position: np.ndarray, start: np.ndarray, goal: np.ndarray) -> dic
     return {"share": share, "interval": wilson(share, int(counted.sum())), "left": left_share}
 
 
+def expert(where: Environment, num: int) -> dict[str, Any]:
+    """Return the shares of success of the expert in the same episodes."""
+    keys = jax.random.split(stream(0, "study"), num)
+    shown = jax.tree.map(np.asarray, demonstrate(where, keys, steps=where.steps))
+    start = jax.vmap(lambda key: where.reset(jax.random.fold_in(key, 0)))(keys)
+    ended = Episodes(shown.success, jax.vmap(where.group)(start), shown.length)
+    row = shares(ended, where.groups)
+    if isinstance(where, Maze):
+        place = np.moveaxis(shown.observations[..., :2], 1, 0)
+        row["both ways"] = horizontal(place, np.asarray(start.start), np.asarray(start.goal))
+    return row
+
+
 def decision(trained: Trained, calls: int = 30) -> dict[str, float]:
     """Return the median of the seconds of a decision for one observation, compiled."""
     plan, length = trained.experiment.plan(trained.sde), trained.experiment.form.shape[0]
@@ -113,7 +126,8 @@ def study(run_of: Path, regression: Path, out: Path, num: int) -> None:
         f"diffusion, {n} steps": functools.partial(resampled, trained, {"steps": n}) for n in STEPS
     }
     policies["regression"] = lambda: mean
-    report: dict[str, Any] = {"trained": trained.step, "episodes": num, "rows": {}}
+    report: dict[str, Any] = {"trained": trained.step, "episodes": num}
+    report["rows"] = {"expert": expert(MAZE, num)}
     for name, make in policies.items():
         began = time.process_time()
         row = measured(run(made := make(), MAZE, num)) | {"decision": decision(made)}
@@ -185,7 +199,7 @@ def tables(folder: Path) -> dict[str, str]:
             name,
             *(percent(row[k], row["intervals"][k]) for k in ("success", *MAZE.groups)),
             percent(row["both ways"]["share"], row["both ways"]["interval"]),
-            f"{1000 * row['decision']['cpu']:.1f}",
+            f"{1000 * row['decision']['cpu']:.1f}" if "decision" in row else "",
         ]
         for name, row in report["rows"].items()
     ]
