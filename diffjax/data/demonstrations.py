@@ -27,8 +27,8 @@ def demonstrations(
 
     Each step of each episode until success is an item: the next `horizon` actions, (horizon, a),
     relative to the place of what they move, and as the condition `vector` the observation before
-    them. With every >= 1 the items are plans instead, without a condition: `horizon` rows of the
-    state at every `every`-th step and the actions before it (`environments.plans`).
+    them. With every >= 1 the items are plans instead: `horizon` rows of the state at every
+    `every`-th step and the actions before it (`environments.plans`).
 
     environment: an entry of `environments.ENVIRONMENTS`, or `module:CLASS`. episodes: their number
     in each split; those without success are left out. noise: see `environments.demonstrate`. seed:
@@ -52,12 +52,13 @@ def demonstrations(
     pieces = lambda a, length, step=1: np.concatenate(
         [_windows(a[k], length)[: shown.length[k], ::step] for k in kept]
     )
+    observed = pieces(shown.observations, 1)[:, 0]
     if every:
         states = pieces(shown.observations[..., : env.moving], every * (horizon - 1) + 1, every)
         x = plans.written(env, states, pieces(shown.actions, every * (horizon - 1)))
-        return Memory(x, kind="trajectory", units=(*units, ("every", every)))
-    x, observed = pieces(shown.actions, horizon), pieces(shown.observations, 1)[:, 0]
-    x = np.asarray(env.relative(observed, x))
+        units = (*units, ("every", every))
+    else:
+        x = np.asarray(env.relative(observed, pieces(shown.actions, horizon)))
     return Memory(x, kind="trajectory", cond={"vector": observed}, units=units)
 
 

@@ -29,8 +29,8 @@ class Hidden:
     forecasts, where the end is missing. The loss is over the hidden values, divided by their
     number.
 
-    Where the data have gaps, values that are NaN, no one knows what is hidden there: the network is
-    told in training that they are `absent`, (*grid, C), 1 for a gap and NaN elsewhere, and they
+    Where the data have gaps, values that are NaN, no one knows what is hidden there: the network
+    receives in training that they are `absent`, (*grid, C), 1 for a gap and NaN elsewhere, and they
     have no loss. In sampling nothing is absent, and what is not known is drawn together.
 
     share: the least and the largest share of an item that is hidden, of which each item draws

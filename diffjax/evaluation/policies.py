@@ -28,8 +28,8 @@ def policy(
 ) -> Policy:
     """Return the policy that samples a chunk of actions given an observation (arXiv:2303.04137).
 
-    With every >= 1 it samples a whole plan instead, given its first and its last row, those of the
-    observation and of the goal, and its actions are those of the plan (arXiv:2205.09991).
+    With every >= 1 it samples a whole plan instead, given its first and its last row as well, those
+    of the observation and of the goal, and its actions are those of the plan (arXiv:2205.09991).
 
     plan: any plan of sampling; for whole plans one of lanes in which both rows are known. where:
     the environment of the actions. shape: that of a chunk, (h, a), or of a plan; see
@@ -55,7 +55,7 @@ def policy(
         if every:
             first, last = plans.ends(where, observations, every)
             x = x.at[:, 0].set(first).at[:, -1].set(last)
-            return plans.actions(where, plan.run(denoise, x, keys, None).x)
+            return plans.actions(where, plan.run(denoise, x, keys, {OBSERVED: observations}).x)
         chunk = plan.run(denoise, x, keys, {OBSERVED: observations}).x
         return where.absolute(observations, chunk)
 
@@ -104,9 +104,9 @@ def success(subject: Subject, num: int = 1000, execute: int = 8) -> dict[str, An
     where, shape = environment(name), (subject.form.shape[0], subject.form.shape[1])
     checks.within(1, (shape[0] - 1) * every if every else shape[0], execute=execute)
     sizes = {spec.name: spec.size for spec in subject.form.conditions}
-    if sizes != ({} if every else {OBSERVED: where.observation}):
-        wanted = "none" if every else f"{OBSERVED} of size {where.observation} alone"
-        raise ValueError(f"the network takes {sizes or 'no condition'}; needs {wanted}")
+    if sizes != {OBSERVED: where.observation}:
+        wanted = f"{OBSERVED} of size {where.observation}"
+        raise ValueError(f"the network takes {sizes or 'no condition'}; needs {wanted} alone")
     plan = subject.plan(**({"known": (0, shape[0] - 1)} if every else {}))
     keys = jax.random.split(stream(subject.seed, "episodes"), num)
     more = {"shape": shape, "execute": execute, "every": every}

@@ -183,7 +183,7 @@ def check_sizes(sizes: tuple[int, ...], model: Model, shape: tuple[int, ...]) ->
     if not together:
         raise ValueError(
             f"{model.network}: takes one time per sample; allowed: dit without joint tokens and "
-            f"without a second time"
+            f"without a second time, mlp with lanes=True"
         )
     if bad := [size for size in sizes if size % together]:
         raise ValueError(

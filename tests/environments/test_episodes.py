@@ -193,9 +193,11 @@ def test_plans_are_the_states_of_an_episode_and_the_actions_between_them():
     act = functools.partial(demonstrate, env, steps=100)
     shown = jax.jit(act)(jax.random.split(stream(0, "demonstrations train"), 6))
     first = np.concatenate([[0], np.cumsum(shown.length)])
-    assert len(source) == first[-1] and not source.form.conditions
+    assert len(source) == first[-1] and source.form.names == ["vector"]
     assert dict(source.form.units) == {"environment": "maze", "every": 4}
-    plan = source[first[:-1] + 3]["x"]  # from the fourth step
+    items = source[first[:-1] + 3]  # from the fourth step
+    plan = items["x"]
+    np.testing.assert_array_equal(items["vector"], shown.observations[:, 3])
     assert plan.shape[1:] == (9, plans.width(env, 4))
     states = shown.observations[:, 3:36:4, : env.moving]
     np.testing.assert_allclose(env.scale * plan[..., : env.moving], states, atol=1e-6)
@@ -214,7 +216,7 @@ class Planner:
     sde: SDE = field(default=FLOW, metadata={"static": True})
 
     def __call__(self, x, t, cond=None, *, key=None):
-        assert cond is None and t.shape == x.shape[:2]
+        assert cond is not None and t.shape == x.shape[:2]
         env, goal = environment("maze"), x[:, -1, :2]
         led = (goal[:, None] - x[:, 1:-1, :2]).repeat(2, 1).reshape(len(x), -1, 4)
         rows = jnp.concatenate([x[:, 1:-1, : env.moving], led], -1)
@@ -233,7 +235,8 @@ def test_a_certain_planner_is_executed_from_the_known_start_to_the_known_goal(st
     ended = rollout(Planner(), plan, env, keys(N), **more)
     np.testing.assert_array_equal(ended.success, straight.success)
     np.testing.assert_array_equal(ended.length, straight.length)
-    form = Form("trajectory", (5, 8), (), units=(("environment", "maze"), ("every", 2)))
+    seen = (Spec("vector", "vector", 30),)
+    form = Form("trajectory", (5, 8), seen, units=(("environment", "maze"), ("every", 2)))
     of = dataclasses.replace(subject(form), denoise=Planner(), plan=lambda known: plan)
     assert 0.05 < success(of, num=50)["success"] < 0.6
     with pytest.raises(ValueError, match="execute=9: needs 1 <= execute <= 8"):
