@@ -37,13 +37,7 @@ def array(
     value is missing, for `data.hidden` to impute. Raises ValueError for a file of any other form.
     """
     check_split(split, "an array")
-    file = Path(path).expanduser()
-    if not path or not file.is_file():
-        raise ValueError(f"path={path!r}: no such file; the form is name=array:PATH.npz")
-    try:
-        arrays = read_arrays(file)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    file, arrays = _opened(path)
     units = (("rate", rate),) if rate else ()
     try:
         if f"x_{split}" in arrays:
@@ -74,13 +68,23 @@ def array(
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     cond = {name: value[index] for name, value in cond.items()}
-    label = None if label is None else label[index]
+    label, x = None if label is None else label[index], x[index]
     if split == "train" and label is not None:
         tell_untaught(str(file), label, [*map(str, range(classes))])
-    x = x[index]
     if length is not None:
         x = np.where(np.arange(x.shape[1])[:, None] < cond["length"][:, None, None], x, np.nan)
     return Memory(x, label, classes, kind, cond, units, gaps=gaps)
+
+
+def _opened(path: str) -> tuple[Path, Mapping[str, np.ndarray]]:
+    """Return the path of a file and its arrays; raise ValueError where it is no such file."""
+    file = Path(path).expanduser()
+    if not path or not file.is_file():
+        raise ValueError(f"path={path!r}: no such file; the form is name=array:PATH.npz")
+    try:
+        return file, read_arrays(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def padded(

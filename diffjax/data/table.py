@@ -6,6 +6,7 @@ import csv
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,21 +77,17 @@ def table(
         raise
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{file}: {error}") from error
-    x, units = x[index].astype(np.float32), (("columns", described),)
-    if not label:
-        return Memory(x, kind="table", units=units, gaps=missing == "keep")
-    levels, labels = np.unique(cells[label], return_inverse=True)
+    own = {"kind": "table", "units": (("columns", described),), "gaps": missing == "keep"}
+    own |= _labels(cells[label], index) if label else {}
+    return Memory(x[index].astype(np.float32), **own)
+
+
+def _labels(cells: Sequence[str], index: Sequence[int]) -> dict[str, Any]:
+    """Return the labels of the rows at `index`, their classes, and the names of these if any."""
+    levels, labels = np.unique(cells, return_inverse=True)
     named = () if [*levels] == [*map(str, range(len(levels)))] else tuple(map(str, levels))
-    labels = labels[index].astype(np.int32)
-    return Memory(
-        x,
-        labels,
-        len(levels),
-        "table",
-        units=units,
-        class_names=named,
-        gaps=missing == "keep",
-    )
+    label = labels[index].astype(np.int32)
+    return {"label": label, "classes": len(levels), "class_names": named}
 
 
 def _check_names(cells: Mapping[str, Sequence[str]], **wanted: Sequence[str]) -> None:
