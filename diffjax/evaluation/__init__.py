@@ -22,6 +22,7 @@ from diffjax.evaluation.kernels import cmmd, kid
 from diffjax.evaluation.likelihood import bpd, vlb
 from diffjax.evaluation.neighbours import density_coverage, precision_recall
 from diffjax.evaluation.policies import success
+from diffjax.evaluation.power import spectrum
 from diffjax.evaluation.retrieval import retrieval
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.evaluation.scores import classifier, clip_score, inception_score
@@ -33,7 +34,7 @@ OF_SAMPLES = catalogue(
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
     *(columns, closest_record, downstream, energies, clouds),
-    *(crps, energy, spread_skill, rank_histogram),
+    *(crps, energy, spread_skill, rank_histogram, spectrum),
 )
 OF_NETWORK = catalogue(bpd, vlb, success)
 

@@ -94,7 +94,11 @@ class Real:
         return self._kept(self.test)["pool"]
 
     def _kept(self, items: Memory) -> Arrays:
-        """Return all features of real items; those of a network are saved in the folder."""
+        """Return all features of real items; those of a network are saved in the folder.
+
+        Raises ValueError where values of items are missing.
+        """
+        items.form.refuse_gaps("metrics")
         seen, facts = self.extractor, json.dumps(self.facts(items)).encode()
         if not seen.fingerprint:
             return extract(seen, items.x)

@@ -61,13 +61,15 @@ OF_SOUNDS = {"log_spectral"}
 """Metrics of sounds alone; see test_spectral.py."""
 OF_PARTICLES = {"energies", "clouds"}
 """Metrics of particles and of clouds alone; see test_energies.py and test_clouds.py."""
+OF_FIELDS = {"spectrum"}
+"""Metrics of fields alone; see test_power.py."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
 """Metrics of several samples for each held-out item; see test_ensembles.py."""
 
 
-OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES
+OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES | OF_FIELDS
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_SAMPLES) - OF_OTHERS))
