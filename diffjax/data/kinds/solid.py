@@ -30,6 +30,8 @@ MARGIN = 1.08
 """Half the side of a picture over the distance of the outermost ball from the middle."""
 BOND, BEADS = np.array([144, 144, 144], np.uint8), 24
 """Colour of bonds, and the number of balls of which one is drawn."""
+HIDDEN = 0.9
+"""The share of the radius of a ball within which a bond is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,11 @@ def _pieces(solid: Solid, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndar
     if not len(solid.bonds):
         return places, solid.colours, radii
     first, last = (places[solid.bonds[:, k], None] for k in (0, 1))
-    rows = (first + np.linspace(0, 1, BEADS)[None, :, None] * (last - first)).reshape(-1, 3)
+    apart = np.maximum(np.linalg.norm(last - first, axis=2), 1e-9)
+    # A bond runs from surface to surface, so that it does not cover balls as near as it is.
+    begin, end = (np.minimum(HIDDEN * radii[solid.bonds[:, k], None] / apart, 0.5) for k in (0, 1))
+    along = begin + np.linspace(0, 1, BEADS)[None] * (1 - end - begin)
+    rows = (first + along[..., None] * (last - first)).reshape(-1, 3)
     thin = np.full(len(rows), max(0.35 * float(radii.min()), 1.0))
     return (
         np.concatenate([places, rows]),
@@ -153,7 +159,7 @@ def page(solids: Sequence[Solid], title: str) -> str:
     facts = {"solids": each, "reach": MARGIN * max(s.reach for s in solids)}
     template = Template(files("diffjax.data.kinds").joinpath("solid.html").read_text())
     data = json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
-    return template.substitute(title=escape(title), data=data)
+    return template.substitute(title=escape(title), data=data, hidden=HIDDEN)
 
 
 def shown(solid: Callable[[np.ndarray], Solid], noun: str) -> tuple[Files, Files]:
