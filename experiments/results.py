@@ -198,7 +198,14 @@ STUDIES = {
         2,
     ),
     "molecules": Study(
-        ("-m experiments.molecules.study --path=$COMPONENTS --out={out}",), 1, needs="COMPONENTS"
+        (
+            "-m experiments.molecules.study --path=$COMPONENTS --out={out}",
+            "-m diffjax.train --workdir={out}/run --config=configs/molecules.py "
+            "--config.data.path=$COMPONENTS --config.train.steps=20",
+            "-m experiments.molecules.trained --run={out}/run --out={out} --num=20 --steps 3",
+        ),
+        2.5,
+        needs="COMPONENTS",
     ),
     "watermark": Study(
         (

@@ -39,6 +39,7 @@ from diffjax.data.lines import lines
 from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
 from diffjax.data.meshes import meshes
+from diffjax.data.molecules import molecules
 from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.relief import relief
@@ -54,7 +55,7 @@ from diffjax.data.winds import winds
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
-    demonstrations,
+    *(demonstrations, molecules),
 )
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "load",
     "lorenz96",
     "meshes",
+    "molecules",
     "moons",
     "read",
     "relief",

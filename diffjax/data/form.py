@@ -26,7 +26,8 @@ class Form:
 
     kind: an entry of `data.kinds.KINDS`. shape: the shape of one item, as the network sees it.
     conditions: the inputs of the network besides the noise level and the item. dtype: the type of
-    stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),).
+    stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),);
+    `lengths` counts the training items of each length, from 0.
     class_names: the names of the labels in order, where the source has names. texts: the names of
     the conditions that an encoder makes of captions. vocabulary: the words that the encoder knows,
     where it has learned them from the captions of training. encoder: the fingerprint of the weights
@@ -90,6 +91,11 @@ class Form:
     def ends(self) -> bool:
         """True if items have different lengths, that is, the condition `length`."""
         return any(spec.kind == "length" for spec in self.conditions)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of training items of each length, from 0; empty where they are not counted."""
+        return tuple(dict(self.units).get(arrays.LENGTHS, ()))
 
     def refuse_lengths(self, reader: str) -> None:
         """Raise ValueError where items have lengths, on behalf of a `reader` that needs one length.

@@ -5,6 +5,7 @@ set of images, or in an environment, `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.evaluation.chemistry import molecules
 from diffjax.evaluation.clouds import clouds
 from diffjax.evaluation.copies import memorization
 from diffjax.evaluation.energies import energies
@@ -33,7 +34,7 @@ OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
-    *(columns, closest_record, downstream, energies, clouds),
+    *(columns, closest_record, downstream, energies, clouds, molecules),
     *(crps, energy, spread_skill, rank_histogram, spectrum),
 )
 OF_NETWORK = catalogue(bpd, vlb, success)

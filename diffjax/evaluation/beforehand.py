@@ -9,6 +9,7 @@ from diffjax.checks import positive, within
 
 Metric = TypeVar("Metric", bound=Callable[..., Any])
 CHECK, COUNT, FEATURES = "check_beforehand", "check_counts", "needs_features"
+LENGTHS = "takes_lengths"
 LEAST = {
     **dict.fromkeys(("num", "steps", "cells", "pairs", "resamples"), 0),
     **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
@@ -25,7 +26,7 @@ class Counts(NamedTuple):
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
     cases: held-out items whose conditions samples have, 0 for none. kind: that of the items, an
-    entry of `data.KINDS`, "" where it does not matter.
+    entry of `data.KINDS`, "" where it does not matter. ends: True if items have lengths.
     """
 
     samples: int
@@ -35,6 +36,7 @@ class Counts(NamedTuple):
     asked: int = 0
     cases: int = 0
     kind: str = ""
+    ends: bool = False
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
@@ -67,6 +69,12 @@ def needing(kind: str) -> Callable[[Metric], Metric]:
     return mark
 
 
+def with_lengths(metric: Metric) -> Metric:
+    """Decorate a metric that knows the padding of items with lengths; others are refused."""
+    setattr(metric, LENGTHS, True)
+    return metric
+
+
 def features_of(metric: Any) -> str:
     """Return the kind of features that a metric needs besides `pool`, or ""."""
     return getattr(getattr(metric, "function", metric), FEATURES, "")
@@ -95,8 +103,14 @@ def beforehand(metric: Any) -> None:
 def enough(metric: Any, counts: Counts) -> None:
     """Check that there is as much to see as a metric needs with its settings.
 
-    Raises ValueError in one line for too few samples or items, and for samples without classes.
+    Raises ValueError in one line for too few samples or items, for samples without classes, and for
+    items with lengths where the metric would count their padding.
     """
     function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
+    if counts.ends and not getattr(function, LENGTHS, False):
+        raise ValueError(
+            f"would include the padding of {counts.kind} items with lengths; allowed: metrics of "
+            f"such items, as molecules"
+        )
     if check := getattr(function, COUNT, None):
         check(counts, **dict(arguments))

@@ -185,8 +185,8 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         (
             "data.name",
             "known: array, checkerboard, demonstrations, diamonds, digits, dreambooth, dw4, emoji, "
-            "folder, joint, latents, lines, lj13, lorenz96, meshes, moons, relief, series, sounds, "
-            "table, tfds, webdataset, winds",
+            "folder, joint, latents, lines, lj13, lorenz96, meshes, molecules, moons, relief, "
+            "series, sounds, table, tfds, webdataset, winds",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),

@@ -13,6 +13,7 @@ from shards_of_tests import packed, png
 from diffjax.data import SOURCES, Source
 from diffjax.data.dreambooth import ABOUT, FILE
 from diffjax.data.form import labelled
+from diffjax.data.kinds.molecule_files import block
 from diffjax.data.kinds.storing import WAV
 
 
@@ -48,6 +49,7 @@ def source(request) -> Callable[[str], Source]:
         "series": dict,
         "dw4": lambda: {"size": 40},
         "lj13": lambda: {"size": 40},
+        "molecules": lambda: {"path": str(of("tiny_molecules")), "atoms": 8, "holdout": 0.3},
         "demonstrations": lambda: {"episodes": 8, "horizon": 4},
     }
     if request.param not in settings:
@@ -109,6 +111,18 @@ def tiny_lines(tmp_path_factory) -> Path:
     words = ["".join(rng.choice([*"abcdef"], n)) for n in rng.integers(1, 6, 60)]
     place.write_text("\n".join([*words, "", "Upper", "longer", "o'er"]) + "\n")
     return place
+
+
+@pytest.fixture(scope="session")
+def tiny_molecules(tmp_path_factory) -> Path:
+    """Forty molecules of 3 to 8 atoms at random places, in an .sdf file."""
+    rng, texts = np.random.default_rng(0), []
+    for k in range(40):
+        elements = np.array(["C", "O", *rng.choice([*"HCNOF"], rng.integers(1, 7))])
+        texts.append(block(rng.normal(size=(len(elements), 3)), elements, f"molecule {k}"))
+    path = tmp_path_factory.mktemp("molecules") / "few.sdf"
+    path.write_text("".join(texts))
+    return path
 
 
 @pytest.fixture(scope="session")

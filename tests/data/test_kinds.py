@@ -12,6 +12,7 @@ from PIL import Image
 from diffjax.data import KINDS, Batches, Form, Memory, Reading, array, latents, select
 from diffjax.data.form import from_json, labelled
 from diffjax.data.kinds import default, lookup
+from diffjax.data.molecule import packed
 from diffjax.specs import Spec
 
 SHAPES = {
@@ -27,6 +28,7 @@ SHAPES = {
     "volume": (6, 5, 7, 1),
     "field": (6, 7, 2),
     "cloud": (5, 3),
+    "molecule": (5, 8),
 }
 EVERY = [(name, dtype) for name, kind in KINDS.items() for dtype in kind.dtypes]
 
@@ -36,6 +38,9 @@ def items(name: str, dtype: str, num: int = 6) -> np.ndarray:
     if name not in SHAPES:
         pytest.fail(f"KINDS[{name!r}] is new: say here of what shape a small one is")
     rng, size = np.random.default_rng(0), (num, *SHAPES[name])
+    if name == "molecule":  # thousandths of an angstrom, which files hold exactly
+        x = rng.integers(-2000, 2000, (num, 5, 3)) / 1000
+        return packed([*x], rng.choice([*"HCNOF"], (num, 5)).tolist(), 5)
     bounds = KINDS[name].range(dtype)
     if dtype != "float32" and bounds:
         return rng.integers(*map(int, bounds), size=size, endpoint=True, dtype=dtype)

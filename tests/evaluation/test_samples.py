@@ -63,13 +63,15 @@ OF_PARTICLES = {"energies", "clouds"}
 """Metrics of particles and of clouds alone; see test_energies.py and test_clouds.py."""
 OF_FIELDS = {"spectrum"}
 """Metrics of fields alone; see test_power.py."""
+OF_MOLECULES = {"molecules"}
+"""Metrics of molecules alone; see test_chemistry.py."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
 """Metrics of several samples for each held-out item; see test_ensembles.py."""
 
 
-OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES | OF_FIELDS
+OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES | OF_FIELDS | OF_MOLECULES
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_SAMPLES) - OF_OTHERS))

@@ -59,6 +59,7 @@ KINDS_OF_RUNS = {
     "volume": ((2, 4, 4, 1), DIT),
     "field": ((4, 4, 2), DIT),
     "cloud": ((8, 2), DIT),
+    "molecule": ((8, 8), DIT),
 }
 
 
