@@ -282,6 +282,7 @@ def check_counts(
         asked=scored.classes,
         cases=scored.cases,
         kind=form.kind,
+        gaps=form.gaps,
     )
     for name, metric in metrics.items():
         builder.refuse(f"--metrics={name}")(enough)(metric, counts)

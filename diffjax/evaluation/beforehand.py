@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from diffjax.checks import positive, within
 
 Metric = TypeVar("Metric", bound=Callable[..., Any])
-CHECK, COUNT, FEATURES = "check_beforehand", "check_counts", "needs_features"
+CHECK, COUNT, FEATURES, GAPS = "check_beforehand", "check_counts", "needs_features", "allows_gaps"
 LEAST = {
     **dict.fromkeys(("num", "steps", "cells", "pairs", "resamples"), 0),
     **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
@@ -25,7 +25,7 @@ class Counts(NamedTuple):
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
     cases: held-out items whose conditions samples have, 0 for none. kind: that of the items, an
-    entry of `data.KINDS`, "" where it does not matter.
+    entry of `data.KINDS`, "" where it does not matter. gaps: whether values of items are missing.
     """
 
     samples: int
@@ -35,6 +35,7 @@ class Counts(NamedTuple):
     asked: int = 0
     cases: int = 0
     kind: str = ""
+    gaps: bool = False
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
@@ -55,6 +56,12 @@ def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
         return metric
 
     return mark
+
+
+def allowing_gaps(metric: Metric) -> Metric:
+    """Decorate a metric as one that leaves out values that are missing in real items."""
+    setattr(metric, GAPS, True)
+    return metric
 
 
 def needing(kind: str) -> Callable[[Metric], Metric]:
@@ -95,8 +102,11 @@ def beforehand(metric: Any) -> None:
 def enough(metric: Any, counts: Counts) -> None:
     """Check that there is as much to see as a metric needs with its settings.
 
-    Raises ValueError in one line for too few samples or items, and for samples without classes.
+    Raises ValueError in one line for too few samples or items, for samples without classes, and for
+    missing values.
     """
     function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
+    if counts.gaps and not getattr(function, GAPS, False):
+        raise ValueError("values of items are missing; allowed: the metrics of forecasts")
     if check := getattr(function, COUNT, None):
         check(counts, **dict(arguments))

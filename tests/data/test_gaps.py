@@ -195,7 +195,7 @@ def test_gaps_need_floats_of_one_length_and_labels_have_none(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_run_on_rows_with_gaps_imputes_and_keeps_what_is_known(tmp_path, monkeypatch):
+def test_a_run_on_rows_with_gaps_imputes_and_keeps_what_is_known(tmp_path, monkeypatch, capsys):
     """Known cells would come back as the network's guess, or gaps would make the loss NaN."""
     rng = np.random.default_rng(0)
     x = rng.multivariate_normal(MEAN, COV, 200)
@@ -215,3 +215,4 @@ def test_a_run_on_rows_with_gaps_imputes_and_keeps_what_is_known(tmp_path, monke
         assert np.ptp(samples.x[:, 1]) > 0
         flags = (f"--workdir={run}", "--metrics=frechet", "--num=9")
         assert ended(monkeypatch, "evaluate", *flags) == 2
+        assert "frechet: values of items are missing; allowed" in capsys.readouterr().err
