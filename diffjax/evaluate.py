@@ -283,6 +283,7 @@ def check_counts(
         cases=scored.cases,
         kind=form.kind,
         ends=form.ends,
+        gaps=form.gaps,
     )
     for name, metric in metrics.items():
         builder.refuse(f"--metrics={name}")(enough)(metric, counts)

@@ -167,8 +167,12 @@ STUDIES = {
             "--config.train.steps=20 --config.data.episodes=50",
             "-m experiments.policies.study --run={out}/run --regression={out}/run --out={out} "
             "--num=20",
+            "-m diffjax.train --workdir={out}/plans --config=configs/maze_plans.py "
+            "--config.train.steps=20 --config.data.episodes=50",
+            "-m experiments.policies.planning --plans={out}/plans --policy={out}/run --out={out} "
+            "--num=20",
         ),
-        1.5,
+        3,
     ),
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5

@@ -78,6 +78,12 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
         ("energies", NO_LABELS._replace(kind="points"), "needs particles of known energy"),
         ("clouds", NO_LABELS._replace(kind="image"), "needs clouds of points; the items are image"),
         ("clouds", FEW, "0 held-out items; needs 2 of each"),
+        (
+            "frechet",
+            NO_LABELS._replace(gaps=True),
+            "items are missing; allowed: the metrics",
+        ),
+        ("crps", NO_LABELS._replace(gaps=True, cases=50), ""),
         ("spectrum", NO_LABELS._replace(kind="image"), "needs fields; the items are image"),
         ("closest_record", FEW, "there are no held-out items"),
         ("downstream:target=a", NO_LABELS._replace(kind="table"), ""),

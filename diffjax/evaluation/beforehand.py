@@ -8,8 +8,13 @@ from typing import Any, NamedTuple, TypeVar
 from diffjax.checks import positive, within
 
 Metric = TypeVar("Metric", bound=Callable[..., Any])
-CHECK, COUNT, FEATURES = "check_beforehand", "check_counts", "needs_features"
-LENGTHS = "takes_lengths"
+CHECK, COUNT, FEATURES, TAKES = "check_beforehand", "check_counts", "needs_features", "takes"
+REFUSED = {
+    "ends": "would include the padding of {kind} items with lengths; allowed: metrics of such "
+    "items, as molecules",
+    "gaps": "values of {kind} items are missing; allowed: the metrics of forecasts",
+}
+"""Why most metrics refuse items with lengths, and items with missing values."""
 LEAST = {
     **dict.fromkeys(("num", "steps", "cells", "pairs", "resamples"), 0),
     **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
@@ -26,7 +31,8 @@ class Counts(NamedTuple):
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
     cases: held-out items whose conditions samples have, 0 for none. kind: that of the items, an
-    entry of `data.KINDS`, "" where it does not matter. ends: True if items have lengths.
+    entry of `data.KINDS`, "" where it does not matter. ends: True if items have lengths. gaps:
+    whether values of items are missing.
     """
 
     samples: int
@@ -37,6 +43,7 @@ class Counts(NamedTuple):
     cases: int = 0
     kind: str = ""
     ends: bool = False
+    gaps: bool = False
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
@@ -59,6 +66,16 @@ def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
     return mark
 
 
+def taking(*what: str) -> Callable[[Metric], Metric]:
+    """Decorate a metric as one for items with lengths (`ends`) or missing values (`gaps`)."""
+
+    def mark(metric: Metric) -> Metric:
+        setattr(metric, TAKES, what)
+        return metric
+
+    return mark
+
+
 def needing(kind: str) -> Callable[[Metric], Metric]:
     """Decorate a metric as one that needs this kind of features, see `samples.GIVEN`."""
 
@@ -67,12 +84,6 @@ def needing(kind: str) -> Callable[[Metric], Metric]:
         return metric
 
     return mark
-
-
-def with_lengths(metric: Metric) -> Metric:
-    """Decorate a metric that knows the padding of items with lengths; others are refused."""
-    setattr(metric, LENGTHS, True)
-    return metric
 
 
 def features_of(metric: Any) -> str:
@@ -104,13 +115,11 @@ def enough(metric: Any, counts: Counts) -> None:
     """Check that there is as much to see as a metric needs with its settings.
 
     Raises ValueError in one line for too few samples or items, for samples without classes, and for
-    items with lengths where the metric would count their padding.
+    items with lengths or with missing values that the metric does not take.
     """
     function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
-    if counts.ends and not getattr(function, LENGTHS, False):
-        raise ValueError(
-            f"would include the padding of {counts.kind} items with lengths; allowed: metrics of "
-            f"such items, as molecules"
-        )
+    for name, why in REFUSED.items():
+        if getattr(counts, name) and name not in getattr(function, TAKES, ()):
+            raise ValueError(why.format(kind=counts.kind))
     if check := getattr(function, COUNT, None):
         check(counts, **dict(arguments))

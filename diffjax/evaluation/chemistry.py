@@ -12,7 +12,7 @@ from diffjax.data.bonds import bonds
 from diffjax.data.kinds.storing import ended
 from diffjax.data.molecule import unpacked
 from diffjax.evaluation import molecules as judge
-from diffjax.evaluation.beforehand import Counts, counting, with_lengths
+from diffjax.evaluation.beforehand import Counts, counting, taking
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples
 
@@ -125,7 +125,7 @@ def _molecules(counts: Counts, **_: Any) -> None:
         raise ValueError("there are no held-out items; allowed: the other metrics")
 
 
-@with_lengths
+@taking("ends")
 @counting(_molecules)
 def molecules(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Judge sampled molecules beside those of training, with bonds by distance.

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffjax.data.form import KNOWN
 from diffjax.evaluation import forecasts
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, taking
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.retrieval import check_asked
 from diffjax.evaluation.samples import Real, Samples
@@ -166,6 +166,7 @@ def _scored(real: Real, samples: Samples, resamples: int, metric: str, score: Sc
     return with_intervals(values, len(cases), resamples) | {"members": len(x), "cases": len(cases)}
 
 
+@taking("gaps")
 @counting(_members)
 def crps(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the fair CRPS of forecasts, beside climatology and persistence.
@@ -191,6 +192,7 @@ def crps(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     return _scored(real, samples, resamples, "crps", score)
 
 
+@taking("gaps")
 @counting(_members)
 def energy(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the fair energy score of forecasts, which sees values together.
@@ -214,6 +216,7 @@ def energy(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     return _scored(real, samples, resamples, "energy", score)
 
 
+@taking("gaps")
 @counting(_members)
 def spread_skill(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the spread of ensembles over the error of their mean, 1 where both agree.
@@ -246,6 +249,7 @@ def spread_skill(real: Real, samples: Samples, resamples: int = 20) -> dict[str,
     return with_intervals(values, len(cases), resamples) | {"members": len(x), "cases": len(cases)}
 
 
+@taking("gaps")
 @counting(_members)
 def rank_histogram(
     real: Real, samples: Samples, members: int = 19, resamples: int = 20

@@ -37,11 +37,12 @@ from experiments.markdown import table
 from experiments.policies.study import MAZE, Across, expert, horizontal, walls
 
 FILE, NUM, SHOWN = "planning.json", 1000, 40
-ROWS = ((5, 0), (10, 0), (20, 0), (10, 32), (10, 16), (10, 8))
+ROWS = ((10, 0), (20, 0), (10, 16), (10, 8), (10, 4))
 """Steps of the sampler, and the actions executed before the next plan, 0 for all."""
-TOLLS = (0.0, 10.0, 30.0)
+TOLLS, GUIDED = (0.0, 1.0, 3.0, 10.0), (10, 4)
 WIDTH = 0.5
-"""The width of the toll, in cells."""
+"""The tolls, the steps of the sampler and the actions before the next plan; the width of the toll,
+in cells."""
 
 
 @pytree
@@ -110,7 +111,7 @@ def _passed(states: Any) -> dict[str, Any]:
     shortest = way == graph.distance[start, goal]
     choice = shortest & (through < graph.paths[start, goal]) & (start != middle) & (goal != middle)
     near = np.linalg.norm(states.position - graph.centres[middle], axis=-1) < graph.side / 2
-    share = float(near.any(0)[choice].mean())
+    share = float(near.any(0)[choice].mean()) if choice.any() else 0.0
     return {"share": share, "interval": wilson(share, int(choice.sum()))}
 
 
@@ -142,7 +143,7 @@ def study(plans: Path, chunks: Path, push: Path | None, out: Path, num: int) -> 
         print(name, rows[name], flush=True)
     tolls = {}
     for toll in TOLLS:
-        tolls[f"{toll:g}"] = measured(run(*planned(trained, 20, toll), MAZE, num, 0))
+        tolls[f"{toll:g}"] = measured(run(*planned(trained, GUIDED[0], toll), MAZE, num, GUIDED[1]))
         print("toll", toll, tolls[f"{toll:g}"], flush=True)
     report = {"trained": trained.step, "episodes": num, "rows": rows, "tolls": tolls}
     if push:
@@ -160,7 +161,7 @@ def picture(trained: Trained) -> np.ndarray:
 
     figure = Figure(figsize=(8.2, 3.4), dpi=100, layout="constrained")
     for axes, toll in zip(figure.subplots(1, 2), (0.0, TOLLS[-1]), strict=True):
-        ended = run(*planned(trained, 20, toll), Across(), SHOWN, 0)
+        ended = run(*planned(trained, GUIDED[0], toll), Across(), SHOWN, GUIDED[1])
         assert ended.states is not None
         walls(axes)
         for path, good in zip(ended.states.position.swapaxes(0, 1), ended.success, strict=True):
@@ -182,14 +183,14 @@ def tables(folder: Path) -> dict[str, str]:
             name,
             *(of(row, k) for k in groups),
             both(row, "both ways"),
-            f"{row['length']:.1f}",
+            _steps(row),
             f"{1000 * row['decision']['cpu']:.0f}" if "decision" in row else "",
         ]
         for name, row in report["rows"].items()
     ]
     heads = ["", *groups, "horizontal first", "steps", "CPU ms of a plan"]
     tolls = [
-        [toll, of(row, "success"), both(row, "middle"), f"{row['length']:.1f}"]
+        [toll, of(row, "success"), both(row, "middle"), _steps(row)]
         for toll, row in report["tolls"].items()
     ]
     made = {
@@ -198,11 +199,16 @@ def tables(folder: Path) -> dict[str, str]:
     }
     if "push" in report:
         of_push = [
-            [name, *(of(row, k) for k in ("success", *Push.groups)), f"{row['length']:.1f}"]
+            [name, *(of(row, k) for k in ("success", *Push.groups)), _steps(row)]
             for name, row in report["push"].items()
         ]
         made["push"] = table(["", "success", *Push.groups, "steps"], of_push)
     return made
+
+
+def _steps(row: dict[str, Any]) -> str:
+    """Return the mean number of steps to the goal, empty where no episode reaches it."""
+    return "" if row["length"] is None else f"{row['length']:.1f}"
 
 
 def main() -> int:

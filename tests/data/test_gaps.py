@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import ended, one_device
 
+import diffjax
 from diffjax import builder
 from diffjax.analytic import LaneDenoiser
 from diffjax.config import ConfigError
@@ -190,3 +192,27 @@ def test_gaps_need_floats_of_one_length_and_labels_have_none(tmp_path):
     (tmp_path / "t.csv").write_text(CSV)
     with pytest.raises(ValueError, match="line 3: kind is empty"):
         table("train", str(tmp_path / "t.csv"), missing="keep", label="kind")
+
+
+@pytest.mark.thorough
+def test_a_run_on_rows_with_gaps_imputes_and_keeps_what_is_known(tmp_path, monkeypatch, capsys):
+    """Known cells would come back as the network's guess, or gaps would make the loss NaN."""
+    rng = np.random.default_rng(0)
+    x = rng.multivariate_normal(MEAN, COV, 200)
+    cells = np.where(rng.random(x.shape) < 0.3, "", x.round(3).astype(str))
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d", *map(",".join, cells)]) + "\n")
+    run, short = tmp_path / "run", ["log_every", "sample_every", "checkpoint_every", "steps"]
+    changes = [f"train.{name}=2" for name in short] + ["network.width=8", "train.samples=9"]
+    named = {"name": f"table:{tmp_path / 't.csv'}", "missing": "keep", "hidden": {}}
+    known = np.array([[1.5, np.nan, -0.5, np.nan]], np.float32)
+    with one_device():
+        changes += [f"data={named | {'labels': False}}", "train.writers=()", "sampling.steps=2"]
+        diffjax.fit("moons_vp", run, *changes)
+        trained = diffjax.load(run)
+        samples = trained.sample(3, cond={KNOWN: known}, guidance=1.0)
+        assert "loss" in (run / "metrics.jsonl").read_text() and np.isfinite(samples.x).all()
+        np.testing.assert_array_equal(samples.x[:, [0, 2]], np.tile(known[:, [0, 2]], (3, 1)))
+        assert np.ptp(samples.x[:, 1]) > 0
+        flags = (f"--workdir={run}", "--metrics=frechet", "--num=9")
+        assert ended(monkeypatch, "evaluate", *flags) == 2
+        assert "frechet: values of table items are missing; allowed" in capsys.readouterr().err
