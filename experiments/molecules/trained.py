@@ -27,7 +27,7 @@ from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
 FILE = "trained.json"
-NUM, STEPS, SHOWN = 500, (20, 50), 8
+NUM, STEPS, SHOWN = 500, (50,), 8
 NAMES = ("atoms", "whole", "unique", "novel", "nearest", "lengths", "angles")
 
 
