@@ -1,7 +1,12 @@
 """Thirteen particles in space with the energy of Lennard and Jones, by an equivariant network.
 
 python -m diffjax.train --config=configs/lj13.py --workdir=runs/lj13
-python -m diffjax.evaluate --workdir=runs/lj13 --metrics=energies
+python -m diffjax.evaluate --workdir=runs/lj13 --metrics=energies --num=1000
+
+Training took 7 minutes on a busy CPU. Of 1,000 samples the energies have the Kolmogorov-Smirnov
+distance 0.118 from held-out ones (training items: 0.026), their median is 2.0 kT (held out: 0.2),
+and the distances of pairs are 0.015 away (0.005). The constant of this density is unknown, so only
+differences of log-densities say anything.
 """
 
 import ml_collections
