@@ -24,6 +24,7 @@ Items in files of your own, as arrays or as images in one folder per class:
 from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
+from diffjax.data.clips import clips
 from diffjax.data.demonstrations import demonstrations
 from diffjax.data.diamonds import diamonds
 from diffjax.data.digits import digits
@@ -38,6 +39,7 @@ from diffjax.data.latents import latents
 from diffjax.data.lines import lines
 from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
+from diffjax.data.moving_digits import moving_digits
 from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.relief import relief
@@ -53,7 +55,7 @@ from diffjax.data.winds import winds
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
-    demonstrations,
+    *(demonstrations, moving_digits, clips),
 )
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "array",
     "centre",
     "checkerboard",
+    "clips",
     "demonstrations",
     "diamonds",
     "digits",
@@ -85,6 +88,7 @@ __all__ = [
     "load",
     "lorenz96",
     "moons",
+    "moving_digits",
     "read",
     "relief",
     "select",

@@ -5,6 +5,7 @@ set of images, or in an environment, `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.evaluation.clips import motion, one_class, paths
 from diffjax.evaluation.copies import memorization
 from diffjax.evaluation.energies import energies
 from diffjax.evaluation.ensembles import crps, energy, rank_histogram, spread_skill
@@ -33,6 +34,7 @@ OF_SAMPLES = catalogue(
     *(clip_score, retrieval, log_spectral),
     *(columns, closest_record, downstream, energies),
     *(crps, energy, spread_skill, rank_histogram),
+    *(one_class, paths, motion),
 )
 OF_NETWORK = catalogue(bpd, vlb, success)
 

@@ -74,6 +74,8 @@ def test_files_give_back_what_was_written(tmp_path, name, dtype):
     form = Form(name, SHAPES[name], (), dtype)
     stored = form.denormalise(np.asarray(form.items.normalise(items(name, dtype))))
     for files in form.items.files:
+        if files.ending == ".mp4":  # which loses details; see test_clips_in_files.py
+            continue
         path = tmp_path / "new" / f"a{files.ending}"
         wanted = stored[0] if files.each else stored
         files.write(path, wanted, {"rate": 100}, {"seed": "5"})

@@ -35,8 +35,8 @@ class Files:
 
     ending: the suffix with its dot. write: `(path, items or item, units, texts)`, where texts by
     keyword are the metadata of formats that have any. read: `(path, shape of an item, units)`, the
-    inverse of `write`. each: True if a file holds one item, so that several
-    items make a folder.
+    inverse of `write`. each: True if a file holds one item, so that several items make a folder.
+    check: raises ValueError where a package is missing.
 
     >>> from diffjax.data import KINDS
     >>> KINDS["image"].files[0].ending
@@ -47,6 +47,7 @@ class Files:
     write: Callable[[Path, np.ndarray, Units, Texts], None]
     read: Callable[[Path, tuple[int, ...], Units], np.ndarray]
     each: bool = True
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from diffjax.data.kinds import drawing
+from diffjax.data.kinds.films import GIF, GIFS, MP4S
 from diffjax.data.kinds.image import IMAGE, grey_levels
 from diffjax.data.kinds.kind import Kind
-from diffjax.data.kinds.storing import GIF
 
-SHOWN = 6
+SHOWN = 8
 """Largest number of frames in the picture of a video, evenly spaced."""
 
 
@@ -27,7 +27,7 @@ VIDEO = Kind(
     bound=1.0,
     denormalise=grey_levels,
     tiles=_sheet,
-    files=(GIF,),
+    files=(GIF, GIFS, MP4S),
     window=(-3, -2),
     mirror=-2,
     values=IMAGE.values,

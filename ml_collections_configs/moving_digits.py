@@ -1,0 +1,27 @@
+"""Digits that move and bounce: videos with a time per frame, by a factorised transformer.
+
+python -m diffjax.train --config=configs/moving_digits.py --workdir=runs/moving_digits
+"""
+
+import ml_collections
+
+from ml_collections_configs import parts, series
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return parts.changed(
+        series.get_config().to_dict(),
+        data=dict(name="moving_digits", labels=True),
+        network=dict(width=128, depth=6, heads=4, patch=4, attention="factorised"),
+        loss=dict(condition_dropout=0.2, shared=0.5),
+        optimizer=dict(learning_rate=1.5e-3, schedule=dict(name="cosine", length=2000)),
+        sampling=dict(guidance=1.0),
+        train=dict(
+            steps=2000,
+            batch_size=32,
+            steps_per_dispatch=10,
+            sample_every=1000,
+            checkpoint_every=500,
+            samples=20,
+        ),
+    )
