@@ -11,11 +11,16 @@ from diffjax.data.kinds.kind import Kind
 
 SHOWN = 8
 """Largest number of frames in the picture of a video, evenly spaced."""
+HEIGHT = 32
+"""Height in pixels to which small frames are enlarged, by an integer factor."""
 
 
-def _sheet(x: np.ndarray) -> np.ndarray:
+def _strips(x: np.ndarray) -> np.ndarray:
+    """Return the frames of each video side by side, as on a strip of film."""
     pick = np.unique(np.linspace(0, x.shape[1] - 1, SHOWN).round().astype(int))
-    return drawing.beside(grey_levels(x[:, pick]))
+    factor = max(1, HEIGHT // x.shape[2])
+    frames = grey_levels(x[:, pick]).repeat(factor, 2).repeat(factor, 3)
+    return drawing.beside(frames)
 
 
 VIDEO = Kind(
@@ -26,7 +31,7 @@ VIDEO = Kind(
     dtypes=("uint8", "float32"),
     bound=1.0,
     denormalise=grey_levels,
-    tiles=_sheet,
+    tiles=_strips,
     files=(GIF, GIFS, MP4S),
     window=(-3, -2),
     mirror=-2,
