@@ -6,7 +6,6 @@ walls. Frames show it between pixels by bilinear weights, which move its centre 
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +72,7 @@ class MovingDigits:
     side: int
     seed: int
 
-    @functools.cached_property
+    @property
     def form(self) -> Form:
         """Return the form of the clips, with the condition `still` where some items are stills."""
         still = (Spec("still", "still", 2),) if self.still.any() else ()

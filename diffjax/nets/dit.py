@@ -368,6 +368,20 @@ def _fits(module: DiT) -> None:
         )
 
 
+def _settled(conditions: tuple[Condition, ...], attention: str) -> Conditions:
+    """Return the conditions with the mechanisms that this form of attention supports."""
+    one_of(MECHANISMS, attention=attention)
+    return settled(conditions, "dit", MECHANISMS[attention])
+
+
+def _network(module: DiT, dtype: str) -> Network:
+    """Return the network of a module whose settings fit, with the half that controls copy."""
+    _fits(module)
+    network, plain = linen(module, dtype), module.attention == "full"
+    halved = plain and not (module.dual or module.single)
+    return network if halved else dataclasses.replace(network, encoder=None)
+
+
 def _fits_factorised(module: DiT) -> None:
     """Raise ValueError for settings that a network with factorised attention does not have."""
     if module.depth % 2:
@@ -415,22 +429,21 @@ def dit(
 ) -> Network:
     """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
-    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. depth:
-    number of blocks. heads: attention heads. patch: side of the squares that become tokens.
-    patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
-    second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
-    mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos or learned, added; rotary; or none, for sets. stretch, cover: of the positions
-    sincos, a divisor, and the grid whose range they cover, () for that of the items. side: patches
-    along each axis of the table of the learned positions, whose middle is added. axes: features of
-    a head for each axis of rotary. dual: first blocks with a second self-attention. single: last
-    blocks with patches and tokens in one stream, and attention and MLP side by side (Flux.1).
-    modulation: own layers of all blocks, or one that is shared by them. norm: layer or rms.
-    qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join
-    blocks of the first half to those of the second (arXiv:2209.12152). remat: see `DiT`.
-    learn_variance: return a second output like the first, for the variance of a step. attention:
-    full, or factorised for videos, whose blocks attend over space and over time in turn
-    (arXiv:2401.03048). dtype: the type of the compute, float32 or bfloat16; parameters, input and
+    size: S, B, L or XL, the default of width, depth and heads. width: of the tokens. depth: number
+    of blocks. heads: attention heads. patch: side of the squares that become tokens. patch_time:
+    frames per token of a video. conditions: inputs besides x, as vectors, channels, a second time,
+    or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the mechanism `cross` by
+    cross-attention after the self-attention of each block (arXiv:2310.00426). positions: sincos or
+    learned, added; rotary; or none. stretch, cover: of the positions sincos, a divisor, and the
+    grid whose range they cover, () for that of the items. side: patches along each axis of the
+    table of the learned positions, whose middle is added. axes: features of a head for each axis of
+    rotary. dual: first blocks with a second self-attention. single: last blocks with patches and
+    tokens in one stream (Flux.1). modulation: own layers of all blocks, or one that is shared by
+    them. norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
+    (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
+    (arXiv:2209.12152). remat: see `DiT`. learn_variance: return a second output, for the variance
+    of a step. attention: full, or for videos factorised, over space and over time in turn
+    (arXiv:2401.03048). dtype: that of the compute, float32 or bfloat16; parameters, input and
     output are float32.
 
     >>> dit(size="S", patch=2)
@@ -443,15 +456,9 @@ def dit(
     asked = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(asked, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
-    one_of(MECHANISMS, attention=attention)
-    known = settled(conditions, "dit", MECHANISMS[attention])
     settings = BlockSettings(width, heads, norm, qk_norm, mlp, modulation)
     module = DiT(
         *(settings, depth, patch, patch_time, positions, stretch, tuple(cover), side, tuple(axes)),
-        *(dual, single, long_skips, known, remat, learn_variance),
-        attention=attention,
+        *(dual, single, long_skips, _settled(conditions, attention), remat, learn_variance),
     )
-    _fits(module)
-    network = linen(module, dtype)
-    whole = dual or single or attention == "factorised"
-    return dataclasses.replace(network, encoder=None) if whole else network
+    return _network(module.clone(attention=attention), dtype)

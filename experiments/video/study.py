@@ -24,6 +24,7 @@ import numpy as np
 
 from diffjax import cli, data, inverse, plot, samplers
 from diffjax.arrays import stream
+from diffjax.data.kinds import drawing
 from diffjax.data.kinds.films import sheet
 from diffjax.data.pipeline import Reading
 from diffjax.evaluation import Real, Samples
@@ -41,6 +42,7 @@ from diffjax.evaluation.clips import (
 from diffjax.features.judge import Judge
 from diffjax.files import write_text
 from diffjax.runs.trained import Trained, load
+from diffjax.samplers.plan import Plan
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
@@ -89,12 +91,13 @@ def replaced(trained: Trained, x: np.ndarray) -> np.ndarray:
     """Continue the first KNOWN frames of clips (N, T, ...) by replacement, with equal rows."""
     shape, form = x.shape[1:], trained.experiment.form
     seen = jnp.asarray(form.items.normalise(jnp.asarray(x)))
-    there = np.zeros((len(shape) and shape[0], 1, 1, 1), bool)
+    there = np.zeros((shape[0], 1, 1, 1), bool)
     there[:KNOWN] = True
     known = jnp.asarray(np.broadcast_to(there, shape))[None]
     operator = inverse.Mask(known)
     measured = inverse.Measurement(operator(seen), operator)
     plan = trained.job(label=-1, steps=STEPS).plan
+    assert isinstance(plan, Plan)
     keys = jax.random.split(stream(0, "replacement"), len(x))
     z, keys = samplers.initial(trained.sde, keys, shape)
     cond = {"label": jnp.full(len(x), -1, jnp.int32)}
@@ -146,7 +149,7 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
     }
     print(json.dumps(report["continued"], indent=1), flush=True)
     rows = np.stack([x[:SHOWN, ::2], film[:SHOWN, ::2]], 1)
-    strips = data.kinds.drawing.beside(rows.reshape(-1, *rows.shape[2:]))
+    strips = drawing.beside(rows.reshape(-1, *rows.shape[2:]))
     plot.save(out / "continued.png", plot.grid(strips, columns=1, tile=32))
     write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
     return report
