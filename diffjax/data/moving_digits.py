@@ -59,7 +59,7 @@ class MovingDigits:
     image, digit: all digits (M, 8, 8) and their classes (M,). which: the digit of each clip (N,).
     start, velocity: (N, 2), the place of its corner in the first frame, in pixels, and its change
     per frame. still: whether the frames of an item are stills instead, (N,), each with a digit and
-    a place of its own.
+    a place of its own. marked: whether items have the condition `still`.
     """
 
     image: np.ndarray
@@ -68,14 +68,15 @@ class MovingDigits:
     start: np.ndarray
     velocity: np.ndarray
     still: np.ndarray
+    marked: bool
     frames: int
     side: int
     seed: int
 
     @property
     def form(self) -> Form:
-        """Return the form of the clips, with the condition `still` where some items are stills."""
-        still = (Spec("still", "still", 2),) if self.still.any() else ()
+        """Return the form of the clips, with the condition `still` where they are marked."""
+        still = (Spec("still", "still", 2),) if self.marked else ()
         shape, units = (self.frames, self.side, self.side, 1), (("rate", RATE), (ROOM, self.room))
         return Form("video", shape, (Spec("label", "label", 10), *still), "uint8", units)
 
@@ -98,7 +99,7 @@ class MovingDigits:
         for row in np.flatnonzero(self.still[index]):
             x[row] = self._stills(int(index[row]))
         items = {"x": x, "label": self.labels()[index]}
-        return items | {"still": self.still[index].astype(np.int32)} if self.still.any() else items
+        return items | {"still": self.still[index].astype(np.int32)} if self.marked else items
 
     def _stills(self, k: int) -> np.ndarray:
         """Return the frames (T, side, side, 1) of an item of stills."""
@@ -128,9 +129,9 @@ def moving_digits(
 
     The splits have different images of digits, those of `digits`, and different directions: one in
     eight of 64 sectors is held out. frames, side: number and side of the frames. speed: the least
-    and the largest speed, in pixels per frame. stills: the share of items whose frames are
-    unrelated, with the condition `still`, to train on images too. only: the digits to keep, all by
-    default. Raises ValueError for values out of range.
+    and the largest speed, in pixels per frame. stills: the share of training items whose frames are
+    unrelated, with the condition `still`, to train on images too; held-out items are clips. only:
+    the digits to keep, all by default. Raises ValueError for values out of range.
 
     >>> source = moving_digits("test", size=100)
     >>> source, source[np.arange(2)]["x"].shape
@@ -156,7 +157,8 @@ def moving_digits(
         which=(u[:, 0] * len(of)).astype(int),
         start=(side - DIGIT) * u[:, 1:3],
         velocity=pace[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1),
-        still=u[:, 5] < stills,
+        still=(u[:, 5] < stills) & (split == "train"),
+        marked=stills > 0,
         frames=frames,
         side=side,
         seed=seed,

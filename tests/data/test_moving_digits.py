@@ -2,9 +2,12 @@
 
 import re
 
+import jax
 import numpy as np
 import pytest
 
+from diffjax.builder import experiment
+from diffjax.config import load
 from diffjax.data import digits, moving_digits
 from diffjax.data.moving_digits import DIGIT, SECTORS, reflected
 from diffjax.evaluation.clips import centres
@@ -67,6 +70,9 @@ def test_stills_are_unrelated_frames_and_marked():
     assert [spec.kind for spec in source.form.conditions] == ["label", "still"]
     apart = lambda x: np.abs(np.diff(centres(x), axis=1)).max((1, 2))
     assert np.median(apart(items["x"][still])) > 2 > apart(items["x"][~still]).max()
+    held_out = moving_digits("test", size=10, stills=0.25)
+    assert held_out.form.names == ["label", "still"]
+    assert not held_out[np.arange(10)]["still"].any()
     plain = moving_digits("train", size=400, frames=3)[index]
     np.testing.assert_array_equal(plain["x"][~still], items["x"][~still])
 
@@ -92,3 +98,21 @@ def test_reflections_keep_a_place_in_its_box():
 def test_settings_out_of_range_are_refused(settings, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         moving_digits("train", **settings)
+
+
+def test_a_config_trains_on_stills_beside_clips():
+    """The network would not be told which items are stills, or samples would be stills."""
+    changes = {"size": 40, "stills": 0.5, "conditions": ("still",)}
+    network = {"width": 16, "depth": 2, "heads": 2}
+    spec = load("moving_digits")
+    spec["data"] |= changes
+    spec["network"] |= network
+    run = experiment(spec)
+    assert run.form.names == ["label", "still"]
+    batch = run.batch(run.source("train")[np.arange(8)])
+    assert {0, 1} == {*batch["cond"]["still"].tolist()}
+    assert not run.conditions(20)["still"].any()
+    state = jax.eval_shape(run.initialise)
+    shaped = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
+    after, _ = jax.eval_shape(run.step(), state, shaped)
+    assert jax.tree.structure(after.params) == jax.tree.structure(state.params)
