@@ -1,6 +1,9 @@
 """Digits that move and bounce: videos with a time per frame, by a factorised transformer.
 
 python -m diffjax.train --config=configs/moving_digits.py --workdir=runs/moving_digits
+python -m diffjax.sample --workdir=runs/moving_digits --num=20 --out=clips.gif --out=clips.png
+python -m diffjax.evaluate --workdir=runs/moving_digits --guidance=1 --real=2000 --num=500 \\
+    --metrics=one_class,paths,motion
 """
 
 import ml_collections

@@ -82,7 +82,7 @@ def continued(trained: Trained, x: np.ndarray, frames: int) -> np.ndarray:
         blank = np.zeros((num, length - KNOWN, *x.shape[2:]), x.dtype)
         given = np.concatenate([x[:, -KNOWN:], blank], 1)
         settings: dict[str, Any] = {"known": range(KNOWN), "steps": STEPS, "batch_size": 100}
-        made = trained.sample(num, seed=k, given=given, label=-1, **settings)
+        made = trained.sample(num, seed=k, given=given, cond={"label": None}, **settings)
         x = np.concatenate([x, made.x[:, KNOWN:]], 1)
     return x
 
@@ -96,7 +96,7 @@ def replaced(trained: Trained, x: np.ndarray) -> np.ndarray:
     known = jnp.asarray(np.broadcast_to(there, shape))[None]
     operator = inverse.Mask(known)
     measured = inverse.Measurement(operator(seen), operator)
-    plan = trained.job(label=-1, steps=STEPS).plan
+    plan = trained.job(steps=STEPS).plan
     assert isinstance(plan, Plan)
     keys = jax.random.split(stream(0, "replacement"), len(x))
     z, keys = samplers.initial(trained.sde, keys, shape)
