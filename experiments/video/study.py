@@ -50,18 +50,22 @@ FILE = "video.json"
 ORDERS = ("full", "pyramid:delay=2", "autoregressive")
 STEPS, KNOWN, LONG, SHOWN = 20, 4, 32, 8
 """Steps of each lane, given frames, frames of a continuation, and clips of a picture."""
-ROOM = 8.0
+ROOM, BATCH = 8.0, 50
 
 
-def whole(trained: Trained, real: Real, num: int, out: Path) -> dict[str, Any]:
-    """Make whole clips by each order of lanes and return their metrics."""
+def whole(trained: Trained, real: Real, run: Path, num: int, out: Path) -> dict[str, Any]:
+    """Make whole clips by each order of lanes and return their metrics.
+
+    Samples are stored in the run, so that an interrupted study resumes.
+    """
     rows = {}
     for order in ORDERS:
         began = time.process_time()
-        made = trained.sample(num, lanes=order, steps=STEPS, batch_size=100)
+        job = trained.job(lanes=order, steps=STEPS, batch_size=BATCH)
+        made = job.samples(num, run / "evaluation" / job.key)
         of = Samples(made.x, made.label)
         rows[order] = {
-            "passes": trained.job(lanes=order, steps=STEPS).plan.rows,
+            "passes": job.plan.rows,
             "cpu_seconds": round(time.process_time() - began, 1),
             "one_class": one_class(real, of),
             "paths": paths(real, of),
@@ -75,15 +79,16 @@ def whole(trained: Trained, real: Real, num: int, out: Path) -> dict[str, Any]:
     return rows
 
 
-def continued(trained: Trained, x: np.ndarray, frames: int) -> np.ndarray:
+def continued(trained: Trained, run: Path, x: np.ndarray, frames: int) -> np.ndarray:
     """Continue clips (N, T, ...) to a number of frames by lanes, given the last KNOWN ones."""
     length, num = trained.experiment.form.shape[0], len(x)
     for k in range((frames - x.shape[1]) // (length - KNOWN)):
         blank = np.zeros((num, length - KNOWN, *x.shape[2:]), x.dtype)
         given = np.concatenate([x[:, -KNOWN:], blank], 1)
-        settings: dict[str, Any] = {"known": range(KNOWN), "steps": STEPS, "batch_size": 100}
-        made = trained.sample(num, seed=k, given=given, cond={"label": None}, **settings)
-        x = np.concatenate([x, made.x[:, KNOWN:]], 1)
+        settings: dict[str, Any] = {"known": range(KNOWN), "steps": STEPS, "batch_size": BATCH}
+        job = trained.job(seed=k, given=given, cond={"label": None}, **settings)
+        made = job.samples(num, run / "evaluation" / job.key).x
+        x = np.concatenate([x, made[:, KNOWN:]], 1)
     return x
 
 
@@ -128,12 +133,12 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
     real = Real(source, reading, real_items, run / "evaluation")
     judge = judge_of_frames(real)
     report: dict[str, Any] = {"step": trained.step, "clips": num, "steps": STEPS}
-    report["whole"] = whole(trained, real, num, out)
+    report["whole"] = whole(trained, real, run, num, out)
     index = np.arange(num)
     longer = data.moving_digits("test", size=num, frames=LONG)
     x, label = longer[index]["x"], longer.labels()
     length = trained.experiment.form.shape[0]
-    film = continued(trained, x[:, :KNOWN], LONG)
+    film = continued(trained, run, x[:, :KNOWN], LONG)
     clips = {
         "real": x[:, :length],
         "real, out of order": shuffled(x[:, :length]),
@@ -209,7 +214,7 @@ def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--run", type=Path, required=True, help="workdir of the config")
     flags.add_argument("--out", type=Path, required=True, help="folder of video.json")
-    flags.add_argument("--num", type=cli.positive, default=200, help="clips of each kind")
+    flags.add_argument("--num", type=cli.positive, default=50, help="clips of each kind")
     flags.add_argument("--real", type=cli.positive, default=2000, help="real clips of each split")
     asked = flags.parse_args()
     cli.set_up_jax()
