@@ -132,7 +132,7 @@ def shuffled(x: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return clips (B, T, ...) whose frames are in another order, each in one of its own.
 
     >>> shuffled(np.arange(6).reshape(2, 3)).tolist()
-    [[2, 0, 1], [4, 5, 3]]
+    [[1, 2, 0], [3, 5, 4]]
     """
     rng = np.random.Generator(np.random.Philox(key=seed))
     order = rng.permuted(np.tile(np.arange(x.shape[1]), (len(x), 1)), axis=1)
@@ -143,7 +143,7 @@ def exchanged(x: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return clips (B, T, ...) whose frames come from different clips.
 
     >>> exchanged(np.arange(6).reshape(3, 2)).tolist()
-    [[0, 3], [2, 5], [4, 1]]
+    [[2, 5], [4, 1], [0, 3]]
     """
     shift = np.random.Generator(np.random.Philox(key=seed)).permutation(len(x))[: x.shape[1]]
     shift = np.resize(np.sort(shift), x.shape[1])
