@@ -267,12 +267,12 @@ def one_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, An
 def motion(real: Real, samples: Samples) -> dict[str, Any]:
     """Compute the Frechet distance of changes from frame to frame, over its floor.
 
-    `ratio` is that of the differences of consecutive frames, in pixels, and `frames` that of single
-    frames, which does not see their order; the floor is the distance between two halves of the
-    training clips at equal counts. `shuffled` is `ratio` for held-out clips whose frames are in
-    another order, and `real` for held-out clips. Each is a mean over the places in a clip, with one
-    frame or difference of each clip at a time, so items are independent. Raises ValueError for
-    items that are no videos.
+    `ratio` is that of the differences of the pixels of consecutive frames, and `frames` that of
+    single frames, which does not see their order; the floor is the distance between two halves of
+    the training clips at equal counts. `real` is `ratio` for as many held-out clips, and `shuffled`
+    for these with their frames in another order: few samples tell neither from the other. Each is a
+    mean over the places in a clip, with one frame or difference of each clip at a time, so items
+    are independent. Raises ValueError for items that are no videos.
 
     >>> import functools
     >>> from pathlib import Path
@@ -286,7 +286,7 @@ def motion(real: Real, samples: Samples) -> dict[str, Any]:
     _need_videos(real, "motion")
     changes = lambda x: np.diff(x.astype(np.float32), axis=1)
     over = lambda x: _over_floor(changes(x), changes(real.train.x))
-    held = real.test.x
+    held = real.test.x[: len(samples.x)]
     return {
         "ratio": over(samples.x),
         "frames": _over_floor(samples.x, real.train.x),

@@ -47,7 +47,7 @@ from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
 FILE = "video.json"
-ORDERS = ("full", "pyramid:delay=2", "autoregressive")
+ORDERS = ("full", "pyramid:delay=2")
 STEPS, KNOWN, LONG, SHOWN = 20, 4, 32, 8
 """Steps of each lane, given frames, frames of a continuation, and clips of a picture."""
 ROOM, BATCH = 8.0, 50
@@ -133,6 +133,7 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
     real = Real(source, reading, real_items, run / "evaluation")
     judge = judge_of_frames(real)
     report: dict[str, Any] = {"step": trained.step, "clips": num, "steps": STEPS}
+    report["motion_of_all_held_out"] = motion(real, Samples(real.test.x, None))
     report["whole"] = whole(trained, real, run, num, out)
     index = np.arange(num)
     longer = data.moving_digits("test", size=num, frames=LONG)
