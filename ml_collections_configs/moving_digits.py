@@ -4,6 +4,10 @@ python -m diffjax.train --config=configs/moving_digits.py --workdir=runs/moving_
 python -m diffjax.sample --workdir=runs/moving_digits --num=20 --out=clips.gif --out=clips.png
 python -m diffjax.evaluate --workdir=runs/moving_digits --guidance=1 --real=2000 --num=500 \\
     --metrics=one_class,paths,motion
+
+Training takes 20 minutes of CPU time. It is too short for digits: clips show blobs that move on
+smooth paths, 0.53 pixels from ones that bounce, and none shows one class throughout
+(experiments/video).
 """
 
 import ml_collections
