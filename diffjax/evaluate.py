@@ -282,6 +282,8 @@ def check_counts(
         asked=scored.classes,
         cases=scored.cases,
         kind=form.kind,
+        ends=form.ends,
+        gaps=form.gaps,
     )
     for name, metric in metrics.items():
         builder.refuse(f"--metrics={name}")(enough)(metric, counts)
@@ -315,11 +317,13 @@ def held_out(cond: Mapping[str, Any], num: int, size: int, most: int) -> Any:
     """Return the held-out items (num,) whose conditions samples have by default, None without any.
 
     cond: conditions in rows, which samples take in turn: those of the first held-out items, unless
-    the label is the only one. size, most: the number of held-out items, and of those in metrics.
+    labels and lengths are the only ones. size, most: the number of held-out items, and of those in
+    metrics.
     """
     import numpy as np
 
-    rows = [len(values) for name, values in cond.items() if name != "label"]
+    drawn = ("label", "length")
+    rows = [len(values) for name, values in cond.items() if name not in drawn]
     return np.arange(num) % rows[0] if rows and rows[0] <= size <= most else None
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 ARRAYS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".tfrecord")
+POINTS = (".ply", ".xyz", ".sdf")
 """Suffixes that Python's table of file types lacks."""
 
 
@@ -119,7 +120,7 @@ def ending(path: Path) -> str:
         ('.png', '', '')
     """
     suffix = path.suffix.lower()
-    known = suffix in ARRAYS or mimetypes.MimeTypes().guess_type(f"a{suffix}")[0]
+    known = suffix in (*ARRAYS, *POINTS) or mimetypes.MimeTypes().guess_type(f"a{suffix}")[0]
     return suffix if known else ""
 
 

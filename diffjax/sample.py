@@ -194,9 +194,10 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         type=cli.path,
         action="append",
         help=".png for one picture; .npz for arr_0 (N, ...), uint8 for images, and labels arr_1; "
-        ".csv for points and vectors; no ending for a folder with one file per sample (.png, .wav, "
-        ".gif or .npy, by the kind of data), named by the class; may be repeated (default: "
-        "WORKDIR/samples.png)",
+        ".csv for points and vectors; of clouds .ply, of molecules .sdf, and of both .gif, which "
+        "turns, or .html, turned by dragging; no ending for a folder with one file per sample "
+        "(.png, .wav, .gif or .npy, by the kind of data), named by the class; may be repeated "
+        "(default: WORKDIR/samples.png)",
     )
     flags.add_argument(
         "--size",

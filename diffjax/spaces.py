@@ -153,44 +153,42 @@ class Symmetric(Space):
 
 @dataclass(frozen=True)
 class Product(Space):
-    """Packed vectors (D,): one part after the other, each with a shape and a space of its own.
+    """Parts that lie side by side along the last axis of an item, each in a space of its own.
 
-    shapes, spaces: of the parts, in order. `data.packed.Layout.space` makes one.
+    widths, spaces: of the parts, in order. `data.packed.Layout.space` makes one.
 
-    >>> both = Product(((2, 1), (3,)), (Centred(), Plain()))
-    >>> both.project(jnp.array([[1.0, 3.0, 7.0, 8.0, 9.0]])).tolist(), both.rank((5,))
-    ([[-1.0, 1.0, 7.0, 8.0, 9.0]], 4)
+    >>> both = Product((1, 2), (Centred(), Plain()))
+    >>> both.project(jnp.array([[[1.0, 8.0, 9.0], [3.0, 6.0, 7.0]]])).tolist(), both.rank((2, 3))
+    ([[[-1.0, 8.0, 9.0], [1.0, 6.0, 7.0]]], 5)
     """
 
-    shapes: tuple[tuple[int, ...], ...]
+    widths: tuple[int, ...]
     spaces: tuple[Space, ...]
 
-    def __post_init__(self):
-        for shape, space in zip(self.shapes, self.spaces, strict=True):
-            space.check(shape)
-
     def check(self, shape: tuple[int, ...]) -> None:
-        if shape != (size := sum(map(math.prod, self.shapes)),):
-            raise ValueError(f"space=product: items of shape {shape}; needs ({size},)")
+        if not shape or shape[-1] != (size := sum(self.widths)):
+            raise ValueError(f"space=product: items of shape {shape}; needs (..., {size})")
+        for width, space in zip(self.widths, self.spaces, strict=True):
+            space.check((*shape[:-1], width))
 
     def project(self, x: Items, mask: Mask = None) -> Items:
-        masks = self._split(mask, x.shape[1:])
-        parts = zip(self.spaces, self._split(x, x.shape[1:]), masks, strict=True)
-        projected = [space.project(part, m).reshape(len(x), -1) for space, part, m in parts]
-        return jnp.concatenate(projected, 1)
+        parts = zip(self.spaces, self._split(x), self._masks(x.shape, mask), strict=True)
+        return jnp.concatenate([space.project(part, m) for space, part, m in parts], -1)
 
     def rank(self, shape: tuple[int, ...], mask: Mask = None) -> Rank:
-        parts = zip(self.spaces, self.shapes, self._split(mask, shape), strict=True)
-        return sum((space.rank(part, m) for space, part, m in parts), 0)
+        masks = self._masks((1, *shape), mask)
+        parts = zip(self.spaces, self.widths, masks, strict=True)
+        return sum((space.rank((*shape[:-1], width), m) for space, width, m in parts), 0)
 
-    def _split(self, x: Any, shape: tuple[int, ...]) -> list[Any]:
-        """Return the parts of x (B, D), each (B, *shape); None for each part of None."""
-        if x is None:
-            return [None] * len(self.shapes)
-        full = jnp.broadcast_to(x, (len(x), *shape))
-        ends = np.cumsum([math.prod(part) for part in self.shapes])[:-1]
-        parts = zip(jnp.split(full, ends.tolist(), 1), self.shapes, strict=True)
-        return [part.reshape(len(full), *to) for part, to in parts]
+    def _split(self, x: Any) -> list[Any]:
+        """Return the parts of x (B, ..., C), each (B, ..., width)."""
+        return jnp.split(x, np.cumsum(self.widths)[:-1].tolist(), -1)
+
+    def _masks(self, shape: tuple[int, ...], mask: Mask) -> list[Any]:
+        """Return the mask of each part of items (B, ..., C); None for each without a mask."""
+        if mask is None:
+            return [None] * len(self.widths)
+        return self._split(jnp.broadcast_to(mask, (len(mask), *shape[1:])))
 
 
 PLAIN = Plain()

@@ -175,8 +175,12 @@ STUDIES = {
             "--config.train.steps=20 --config.data.episodes=50",
             "-m experiments.policies.study --run={out}/run --regression={out}/run --out={out} "
             "--num=20",
+            "-m diffjax.train --workdir={out}/plans --config=configs/maze_plans.py "
+            "--config.train.steps=20 --config.data.episodes=50",
+            "-m experiments.policies.planning --plans={out}/plans --policy={out}/run --out={out} "
+            "--num=20",
         ),
-        1.5,
+        3,
     ),
     "distill3d": Study(
         ("-m experiments.distill3d.study --out={out} --steps=40 --cubes=2 --alike=2",), 1.5
@@ -206,7 +210,14 @@ STUDIES = {
         2,
     ),
     "molecules": Study(
-        ("-m experiments.molecules.study --path=$COMPONENTS --out={out}",), 1, needs="COMPONENTS"
+        (
+            "-m experiments.molecules.study --path=$COMPONENTS --out={out}",
+            "-m diffjax.train --workdir={out}/run --config=configs/molecules.py "
+            "--config.data.path=$COMPONENTS --config.train.steps=20",
+            "-m experiments.molecules.trained --run={out}/run --out={out} --num=20 --steps 3",
+        ),
+        2.5,
+        needs="COMPONENTS",
     ),
     "watermark": Study(
         (

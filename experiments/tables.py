@@ -25,7 +25,7 @@ from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
 from experiments.few_step.cifar import CIFAR
 from experiments.few_step.digits import DIGITS
-from experiments.forecasts import imputation
+from experiments.forecasts import imputation, relief
 from experiments.forecasts import study as forecasts
 from experiments.generative import claims, extra
 from experiments.generative import report as generative
@@ -37,6 +37,7 @@ from experiments.latent import study as latent
 from experiments.markdown import table
 from experiments.molecules import study as molecules
 from experiments.particles import study as particles
+from experiments.policies import planning
 from experiments.policies import study as policies
 from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
@@ -69,8 +70,16 @@ def tradeoffs(folder: Path) -> Tables:
 
 def forecasts_and_imputation(folder: Path) -> Tables:
     """Of the runs that there are: short settings have one."""
-    there = (folder / imputation.FILE).exists()
-    return forecasts.tables(folder) | (imputation.tables(folder) if there else {})
+    made = forecasts.tables(folder)
+    for study in (imputation, relief):
+        made |= study.tables(folder) if (folder / study.FILE).exists() else {}
+    return made
+
+
+def policies_and_plans(folder: Path) -> Tables:
+    """Of the runs that there are: short settings have no plans."""
+    there = (folder / planning.FILE).exists()
+    return policies.tables(folder) | (planning.tables(folder) if there else {})
 
 
 def ema(folder: Path) -> Tables:
@@ -205,7 +214,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "joint": joint.tables,
     "lanes": lanes.tables,
     "video": video.tables,
-    "policies": policies.tables,
+    "policies": policies_and_plans,
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,
     "molecules": molecules.tables,

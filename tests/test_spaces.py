@@ -29,8 +29,8 @@ from diffjax.sde import SDE, VP
 from diffjax.spaces import PLAIN, Centred, Masked, Plain, Symmetric
 
 MASK = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
-LAYOUT = Layout((Part("x", (5, 2), space=Centred()), Part("bonds", (5, 5), space=Symmetric())))
-PACKED = LAYOUT.pack({"x": np.tile(MASK[:, None], 2)[None], "bonds": np.outer(MASK, MASK)[None]})
+LAYOUT = Layout((Part("x", 2, space=Centred()), Part("bonds", 5, space=Symmetric())))
+PACKED = LAYOUT.pack({"x": np.tile(MASK[:, None], 2), "bonds": np.outer(MASK, MASK)})
 SPACES = {
     "plain": (Plain(), (5, 2), None),
     "masked": (Masked(), (5, 2), MASK[:, None]),
@@ -40,8 +40,8 @@ SPACES = {
     "centred-empty": (Centred(), (5, 2), 0 * MASK[:, None]),
     "symmetric": (Symmetric(), (5, 5, 2), None),
     "symmetric-masked": (Symmetric(), (5, 5, 2), np.outer(MASK, MASK)[:, :, None]),
-    "product": (LAYOUT.space, (35,), None),
-    "product-masked": (LAYOUT.space, (35,), np.asarray(PACKED[0])),
+    "product": (LAYOUT.space, (5, 7), None),
+    "product-masked": (LAYOUT.space, (5, 7), PACKED),
 }
 
 
@@ -198,7 +198,7 @@ class Unprojected(Denoising):
 
 @functools.cache
 def molecule():
-    return Layout((Part("x", (3, 2), space=Centred()), Part("h", (3,), classes=4, scale=0.25)))
+    return Layout((Part("x", 2, space=Centred()), Part("h", 4, classes=True, scale=0.25)))
 
 
 def test_parts_are_packed_and_unpacked():
@@ -206,28 +206,30 @@ def test_parts_are_packed_and_unpacked():
     x = np.random.default_rng(0).normal(size=(7, 3, 2)).astype(np.float32)
     h = np.arange(21).reshape(7, 3) % 4
     packed = molecule().pack({"x": x, "h": h})
-    assert packed.shape == (7, molecule().size) == (7, 18)
-    assert sorted(set(np.asarray(packed[:, 6:]).ravel().tolist())) == [0.0, 0.25]
-    noisy = packed + 0.1 * np.tanh(np.asarray(packed))
+    assert packed.shape == (7, 3, molecule().width) == (7, 3, 6)
+    assert sorted(set(packed[..., 2:].ravel().tolist())) == [0.0, 0.25]
+    noisy = packed + 0.1 * np.tanh(packed)
     back = molecule().unpack(packed)
     np.testing.assert_array_equal(back["x"], x)
     np.testing.assert_array_equal(back["h"], h)
     np.testing.assert_array_equal(molecule().unpack(noisy)["h"], h)
-    assert molecule().space.rank((18,)) == 4 + 12
+    assert molecule().space.rank((3, 6)) == 4 + 12
+    mask = np.array([[[1.0], [1.0], [0.0]]])
+    assert molecule().space.rank((3, 6), mask).tolist() == [2 + 8 + 4]
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: molecule().pack({"x": np.zeros((1, 3, 2))}), "h"),
-        (lambda: molecule().pack({"x": np.zeros((1, 2, 2)), "h": np.zeros((1, 3), int)}), "x"),
+        (lambda: molecule().pack({"x": np.zeros((1, 3, 3)), "h": np.zeros((1, 3), int)}), "x"),
         (lambda: molecule().pack({"x": np.zeros((1, 3, 2)), "h": np.full((1, 3), 4)}), "h"),
-        (lambda: molecule().unpack(np.zeros((1, 5))), "18"),
-        (lambda: Part("h", (3,), classes=4, space=Centred()), "h"),
-        (lambda: Part("x", (1,), space=Centred()), "centred"),
-        (lambda: Layout((Part("x", (3,)), Part("x", (3,)))), "x"),
+        (lambda: molecule().unpack(np.zeros((1, 5))), "6"),
+        (lambda: Part("h", 0, classes=True), "h.width"),
+        (lambda: molecule().space.check((1, 6)), "centred"),
+        (lambda: Layout((Part("x", 3), Part("x", 3))), "x"),
         (lambda: Symmetric().check((3, 4)), "symmetric"),
-        (lambda: molecule().space.check((5,)), "18"),
+        (lambda: molecule().space.check((3, 5)), "6"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message):

@@ -76,7 +76,7 @@ from diffjax.config import (
     written,
 )
 from diffjax.data import Reading
-from diffjax.data.form import Form
+from diffjax.data.form import KNOWN, Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
 from diffjax.features import EXTRACTORS, Extractor
@@ -197,12 +197,17 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
 
 
 def check_lengths(form: Form, loss: Objective) -> None:
-    """Raise ConfigError for an objective that treats padding as data, where items have lengths."""
-    if form.ends and not loss.masks:
-        raise ConfigError(
-            f"config.loss: {type(loss).__name__} counts padding as data, and these "
-            f"{form.items.noun}s have lengths; allowed: name='denoising'"
-        )
+    """Raise ConfigError for an objective that counts all values, where some are no data.
+
+    Such are the padding of items with lengths, and what the condition `known` states.
+    """
+    if loss.masks or not (form.ends or KNOWN in form.names):
+        return
+    why = "padding as data, and these {}s have lengths" if form.ends else "what is known of {}s"
+    raise ConfigError(
+        f"config.loss: {type(loss).__name__} counts {why.format(form.items.noun)}; allowed: "
+        f"name='denoising'"
+    )
 
 
 def check_space(form: Form, loss: Objective) -> None:

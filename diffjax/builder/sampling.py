@@ -18,7 +18,7 @@ from diffjax.builder.guidance import GUIDANCE, Section, beyond, takes_to, takes_
 from diffjax.builder.lanes import construct_lanes
 from diffjax.config import Config, ConfigError, checked
 from diffjax.config import known as check_known
-from diffjax.data.form import Form
+from diffjax.data.form import ABSENT, Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
 from diffjax.filters import FILTERS
@@ -177,7 +177,7 @@ def untrained(
         return ""
     asks = "but config.loss drops no conditions in training: expect poor samples"
     for name, values in (cond or {}).items():
-        if _missing(values) and name in experiment.form.names:
+        if _missing(values) and name in experiment.form.names and name != ABSENT:
             return f"--cond={name}: some values are missing, {asks}"
     spec = experiment.config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}

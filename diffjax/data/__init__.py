@@ -39,6 +39,8 @@ from diffjax.data.latents import latents
 from diffjax.data.lines import lines
 from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
+from diffjax.data.meshes import meshes
+from diffjax.data.molecules import molecules
 from diffjax.data.moving_digits import moving_digits
 from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
@@ -54,8 +56,8 @@ from diffjax.data.winds import winds
 
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
-    *(digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
-    *(demonstrations, moving_digits, clips),
+    *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
+    *(demonstrations, molecules, moving_digits, clips),
 )
 
 __all__ = [
@@ -87,6 +89,8 @@ __all__ = [
     "lj13",
     "load",
     "lorenz96",
+    "meshes",
+    "molecules",
     "moons",
     "moving_digits",
     "read",

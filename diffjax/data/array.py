@@ -17,7 +17,12 @@ LABELS = ("y", "label", "labels", "target", "arr_1")
 
 
 def array(
-    split: str, path: str = "", holdout: float = 0.1, kind: str = "", rate: float = 0.0
+    split: str,
+    path: str = "",
+    holdout: float = 0.1,
+    kind: str = "",
+    rate: float = 0.0,
+    gaps: bool = False,
 ) -> Memory:
     """Read items (N, ...) of any kind, such as uint8 images (N, H, W, C) or points (N, 2).
 
@@ -27,18 +32,12 @@ def array(
     where `tokens_mask` (N, L) is 0. Sequences and sounds of different lengths are padded to one L
     and have `length` (N,), or `mask` (N, L), 1 up to the end of each; the padding is ignored. A
     file with `x_train` and `x_test` (`y_train`, ...) holds both splits; otherwise the share
-    `holdout` is held out. kind: an entry of `data.kinds`; by default that of `kinds.default`.
-    rate: samples or frames per second of sounds and videos, 0 if unknown. Raises ValueError for a
-    file of any other form.
+    `holdout` is held out. kind: an entry of `data.kinds`; by default that of `kinds.default`. rate:
+    samples or frames per second of sounds and videos, 0 if unknown. gaps: allow NaN in x where a
+    value is missing, for `data.hidden` to impute. Raises ValueError for a file of any other form.
     """
     check_split(split, "an array")
-    file = Path(path).expanduser()
-    if not path or not file.is_file():
-        raise ValueError(f"path={path!r}: no such file; the form is name=array:PATH.npz")
-    try:
-        arrays = read_arrays(file)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    file, arrays = _opened(path)
     units = (("rate", rate),) if rate else ()
     try:
         if f"x_{split}" in arrays:
@@ -57,7 +56,7 @@ def array(
             index = np.array(part([str(i) for i in range(len(x) if x.ndim else 1)], split, holdout))
         ending = f"_{split}" if f"x_{split}" in arrays else ""
         x, kind, length = padded(x, kind, arrays, ending)
-        x, kind = items(x, kind)
+        x, kind = items(x, kind, gaps)
         if length is not None:
             if "length" in cond:
                 raise ValueError("cond_length: the items have lengths of their own; rename it")
@@ -69,13 +68,23 @@ def array(
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     cond = {name: value[index] for name, value in cond.items()}
-    label = None if label is None else label[index]
+    label, x = None if label is None else label[index], x[index]
     if split == "train" and label is not None:
         tell_untaught(str(file), label, [*map(str, range(classes))])
-    x = x[index]
     if length is not None:
         x = np.where(np.arange(x.shape[1])[:, None] < cond["length"][:, None, None], x, np.nan)
-    return Memory(x, label, classes, kind, cond, units)
+    return Memory(x, label, classes, kind, cond, units, gaps=gaps)
+
+
+def _opened(path: str) -> tuple[Path, Mapping[str, np.ndarray]]:
+    """Return the path of a file and its arrays; raise ValueError where it is no such file."""
+    file = Path(path).expanduser()
+    if not path or not file.is_file():
+        raise ValueError(f"path={path!r}: no such file; the form is name=array:PATH.npz")
+    try:
+        return file, read_arrays(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def padded(
@@ -120,10 +129,11 @@ def lengths(
     return None
 
 
-def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
+def items(x: np.ndarray, kind: str, gaps: bool = False) -> tuple[np.ndarray, str]:
     """Return items in their stored type, uint8, int16 or float32, and the name of their kind.
 
-    Raises ValueError for shapes, types or values that the kind does not allow.
+    gaps: whether values may be missing. Raises ValueError for shapes, types or values that the kind
+    does not allow.
     """
     if x.ndim == 3 and x.dtype == np.uint8 and kind in ("", "image"):
         x = x[..., None]
@@ -135,7 +145,7 @@ def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
     entry = kinds.lookup(name)
     try:
         entry.check(x.shape[1:], str(x.dtype))
-        entry.check_values(x)
+        entry.check_values(np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) if gaps else x)
     except ValueError as error:
         raise ValueError(f"x is {x.dtype} and has shape {x.shape}: {error}") from error
     return x, name

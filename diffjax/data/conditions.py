@@ -20,6 +20,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Endings of pictures that stand for a map."""
 WEIGHT = "weight"
 """Name of the weight of an item in the loss, a float (N,), which no network receives."""
+LENGTHS = "lengths"
+"""Unit of a form that counts the training items of each length, from 0."""
 STILL = "still"
 """Name of the condition that marks items of stills among videos, and its kind."""
 BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
@@ -195,6 +197,19 @@ def lengths(value: Any, size: int, place: str = "length") -> np.ndarray:
     if len(bad := rows[(rows < 1) | (rows > size)]):
         raise ValueError(f"{place}: {bad[0]} is not a length; needs 1 to {size}")
     return rows.astype(np.uint32)
+
+
+def likely(counts: Sequence[int], num: int) -> np.ndarray:
+    """Return `num` lengths as uint32 in a random order, each about as often as it was counted.
+
+    counts: of the lengths 0, 1, ... The lengths are the quantiles (k + 1/2) / num of the counts.
+
+    >>> sorted(likely([0, 3, 0, 1], 8).tolist())
+    [1, 1, 1, 1, 1, 1, 3, 3]
+    """
+    places = (np.arange(num) + 0.5) / num * np.sum(counts)
+    drawn = np.searchsorted(np.cumsum(counts), places, side="right")
+    return np.random.Generator(np.random.Philox(key=0)).permutation(drawn).astype(np.uint32)
 
 
 def lengths_in_arrays(

@@ -11,6 +11,7 @@ from diffjax import checks
 from diffjax import environments as known
 from diffjax.arrays import stream
 from diffjax.data.source import Memory, check_split
+from diffjax.environments import plans
 
 
 def demonstrations(
@@ -26,9 +27,8 @@ def demonstrations(
 
     Each step of each episode until success is an item: the next `horizon` actions, (horizon, a),
     relative to the place of what they move, and as the condition `vector` the observation before
-    them. With every >= 1 each episode is an item instead, a plan without a condition: the places of
-    what is moved at every `every`-th step from the first, (horizon, a), in units of the scale of
-    the environment.
+    them. With every >= 1 the items are plans instead: `horizon` rows of the state at every
+    `every`-th step and the actions before it (`environments.plans`).
 
     environment: an entry of `environments.ENVIRONMENTS`, or `module:CLASS`. episodes: their number
     in each split; those without success are left out. noise: see `environments.demonstrate`. seed:
@@ -38,25 +38,33 @@ def demonstrations(
     Memory(80 trajectory items of (8, 2) float32, classes=0, vector)
     """
     check_split(split, "demonstrations")
-    checks.at_least(1, episodes=episodes, horizon=horizon)
+    checks.at_least(1, episodes=episodes)
     checks.at_least(0, every=every)
+    checks.at_least(2 if every else 1, horizon=horizon)
     checks.not_negative(noise=noise)
     env = known.environment(environment)
-    steps = horizon * every if every else env.steps + horizon
+    steps = env.steps + horizon * max(every, 1)
     shown = _shown(env, split, episodes, steps, noise, seed)
     kept = np.flatnonzero(shown.success)
     if not len(kept):
         raise ValueError(f"environment={environment!r}: the expert succeeds in no episode")
     units = (("environment", environment),)
+    pieces = lambda a, length, step=1: np.concatenate(
+        [_windows(a[k], length)[: shown.length[k], ::step] for k in kept]
+    )
+    observed = pieces(shown.observations, 1)[:, 0]
     if every:
-        places = np.asarray(shown.observations)[kept, ::every, : env.action]
-        places = places / np.float32(env.scale)
-        return Memory(places, kind="trajectory", units=units)
-    windows = np.lib.stride_tricks.sliding_window_view(shown.actions, horizon, 1).swapaxes(2, 3)
-    x = np.concatenate([windows[k, : shown.length[k]] for k in kept])
-    observed = np.concatenate([shown.observations[k, : shown.length[k]] for k in kept])
-    x = np.asarray(env.relative(observed, x))
+        states = pieces(shown.observations[..., : env.moving], every * (horizon - 1) + 1, every)
+        x = plans.written(env, states, pieces(shown.actions, every * (horizon - 1)))
+        units = (*units, ("every", every))
+    else:
+        x = np.asarray(env.relative(observed, pieces(shown.actions, horizon)))
     return Memory(x, kind="trajectory", cond={"vector": observed}, units=units)
+
+
+def _windows(a: np.ndarray, length: int) -> np.ndarray:
+    """Return the windows (T + 1 - length, length, ...) of an array (T, ...)."""
+    return np.moveaxis(np.lib.stride_tricks.sliding_window_view(a, length, 0), -1, 1)
 
 
 def _shown(

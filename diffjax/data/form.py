@@ -12,6 +12,10 @@ from diffjax.data import conditions as arrays
 from diffjax.data.kinds import Kind, lookup
 from diffjax.specs import Spec
 
+KNOWN, ABSENT = "known", "absent"
+"""Names of the conditions of imputation: the known values of an item, and its gaps in training; see
+`data.hidden`."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -22,13 +26,15 @@ class Form:
 
     kind: an entry of `data.kinds.KINDS`. shape: the shape of one item, as the network sees it.
     conditions: the inputs of the network besides the noise level and the item. dtype: the type of
-    stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),).
+    stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),);
+    `lengths` counts the training items of each length, from 0.
     class_names: the names of the labels in order, where the source has names. texts: the names of
     the conditions that an encoder makes of captions. vocabulary: the words that the encoder knows,
     where it has learned them from the captions of training. encoder: the fingerprint of the weights
-    of the encoder, "" without any. Raises ValueError where kind, shape,
-    dtype and length do not fit together, where two conditions share a name, and where the number of
-    names is not the number of classes.
+    of the encoder, "" without any. gaps: True if values of items may be missing, NaN in x; such
+    items serve imputation alone. Raises ValueError where kind, shape, dtype, length and gaps do not
+    fit together, where two conditions share a name, and where the number of names is not the number
+    of classes.
 
         >>> Form("image", (8, 8, 1), (Spec("label", "label", 10),), "uint8").classes
         10
@@ -43,6 +49,7 @@ class Form:
     texts: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = field(default=(), compare=False, repr=False)
     encoder: str = field(default="", compare=False, repr=False)
+    gaps: bool = field(default=False, compare=False)
 
     def __post_init__(self):
         self.items.check(self.shape, self.dtype)
@@ -55,6 +62,11 @@ class Form:
         for spec in self.conditions:
             if spec.kind == "length":
                 self._check_length(spec)
+        if self.gaps and (self.ends or self.dtype != "float32"):
+            raise ValueError(
+                f"gaps: {self.items.noun}s of {self.dtype}{' with lengths' * self.ends}; needs "
+                f"float32 items of one length"
+            )
 
     def _check_length(self, spec: Spec) -> None:
         if spec != (wanted := Spec("length", "length", self.shape[0])):
@@ -80,6 +92,11 @@ class Form:
         """True if items have different lengths, that is, the condition `length`."""
         return any(spec.kind == "length" for spec in self.conditions)
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of training items of each length, from 0; empty where they are not counted."""
+        return tuple(dict(self.units).get(arrays.LENGTHS, ()))
+
     def refuse_lengths(self, reader: str) -> None:
         """Raise ValueError where items have lengths, on behalf of a `reader` that needs one length.
 
@@ -97,8 +114,22 @@ class Form:
         """True if some condition may be missing, as guidance needs."""
         return any(spec.kind != "length" for spec in self.conditions)
 
-    def ended(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return samples (N, ...) with NaN beyond the length of each, where items have lengths."""
+    def refuse_gaps(self, reader: str) -> None:
+        """Raise ValueError where values of items may be missing, on behalf of a `reader`."""
+        if self.gaps:
+            raise ValueError(
+                f"{reader}: values of the {self.items.noun}s are missing; allowed: "
+                f"data.hidden, and the metrics of forecasts"
+            )
+
+    def completed(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return samples (N, ...) with what their conditions determine.
+
+        These are the values that the condition `known` states, and NaN beyond the length of each
+        item, where items have lengths.
+        """
+        if KNOWN in self.names:
+            x = np.where(np.isnan(cond[KNOWN]), x, cond[KNOWN])
         if not self.ends:
             return x
         outside = np.arange(x.shape[1]) >= np.asarray(cond["length"])[:, None]
@@ -158,6 +189,7 @@ class Form:
             **({"texts": list(self.texts)} if self.texts else {}),
             **({"vocabulary": list(self.vocabulary)} if self.vocabulary else {}),
             **({"encoder": self.encoder} if self.encoder else {}),
+            **({"gaps": True} if self.gaps else {}),
         }
 
 
@@ -176,6 +208,7 @@ def from_json(read: Mapping[str, Any]) -> Form:
         texts=tuple(read.get("texts", ())),
         vocabulary=tuple(read.get("vocabulary", ())),
         encoder=read.get("encoder", ""),
+        gaps=read.get("gaps", False),
     )
 
 

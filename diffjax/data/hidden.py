@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,12 +10,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from diffjax.checks import one_of
-from diffjax.data.form import Form
+from diffjax.data.form import ABSENT, KNOWN, Form
+from diffjax.data.kinds.table import described
 from diffjax.data.source import Captioned, Drawn, Source, load
 from diffjax.specs import Spec
 
-KNOWN = "known"
-"""Name of the condition."""
 WAYS = ("values", "positions", "channels", "end")
 DRAWS, FIXED = 1 << 55, 1 << 54
 """Streams of hidden parts in training, to which the seed is added, and of other readings."""
@@ -26,11 +26,17 @@ class Hidden:
 
     The network learns x given `known`, (*grid, C), which it receives as values and a mask of those
     present, as CSDI does (arXiv:2107.03502). It then imputes any missing part of an item, and
-    forecasts, where the end is missing.
+    forecasts, where the end is missing. The loss is over the hidden values, divided by their
+    number.
+
+    Where the data have gaps, values that are NaN, no one knows what is hidden there: the network
+    receives in training that they are `absent`, (*grid, C), 1 for a gap and NaN elsewhere, and they
+    have no loss. In sampling nothing is absent, and what is not known is drawn together.
 
     share: the least and the largest share of an item that is hidden, of which each item draws
     uniformly. way: what is hidden together: `values`, each by itself; `positions`, all channels of
-    a position; `channels`, whole channels; `end`, all beyond a place along the first axis. Raises
+    a position; `channels`, whole channels; `end`, all beyond a place along the first axis. The
+    values of a category in a table are one value here. Raises
     ValueError for shares outside of [0, 1] or in the wrong order, and for another way.
 
     >>> rng = np.random.default_rng(0)
@@ -66,25 +72,31 @@ class Hidden:
     def form(self, form: Form) -> Form:
         """Return the form with the condition added.
 
-        Raises ValueError for items that are not floats, that have lengths, or this condition.
+        Raises ValueError for items that are not floats, that have lengths, or these conditions.
         """
         if form.dtype != "float32":
             raise ValueError(f"the {form.items.noun}s are {form.dtype}; needs float32")
         form.refuse_lengths("hidden")
-        if KNOWN in form.names:
-            raise ValueError(f"the data have a condition {KNOWN!r} already")
-        specs = (*form.conditions, Spec(KNOWN, "map", form.shape[-1]))
-        return replace(form, conditions=specs)
+        names = (KNOWN, ABSENT) if form.gaps else (KNOWN,)
+        if taken := [name for name in names if name in form.names]:
+            raise ValueError(f"the data have a condition {taken[0]!r} already")
+        more = (Spec(name, "map", form.shape[-1]) for name in names)
+        return replace(form, conditions=(*form.conditions, *more))
 
-    def drawn(self, x: np.ndarray, number: np.ndarray, stream: int) -> np.ndarray:
-        """Return the condition of items x (B, ...), with random numbers of a stream.
+    def drawn(
+        self, x: np.ndarray, number: np.ndarray, stream: int, column: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the condition `known` of items x (B, ...), with random numbers of a stream.
 
-        number: (B,); what is hidden of an item is a function of its number in the stream.
+        number: (B,); what is hidden of an item is a function of its number in the stream. column:
+        the columns (D,) of the values of a row, which are hidden as one, or None.
         """
         known = np.array(x, np.float32)
+        shape = x.shape[1:] if column is None else (int(column[-1]) + 1,)
         for row, k in zip(known, np.asarray(number).tolist(), strict=True):
             rng = np.random.Generator(np.random.Philox(key=[stream, k]))
-            row[self.mask(rng, x.shape[1:])] = np.nan
+            mask = self.mask(rng, shape)
+            row[mask if column is None else mask[column]] = np.nan
         return known
 
 
@@ -125,7 +137,22 @@ class Concealed:
     def _concealed(
         self, items: Mapping[str, np.ndarray], number: np.ndarray, stream: int
     ) -> dict[str, np.ndarray]:
-        return {**items, KNOWN: self.hidden.drawn(items["x"], number, stream)}
+        x = items["x"]
+        given = {KNOWN: self.hidden.drawn(x, number, stream, self.column)}
+        if self.form.gaps:
+            given[ABSENT] = np.full(x.shape, np.nan, np.float32)
+        return {**items, **given}
+
+    @functools.cached_property
+    def column(self) -> np.ndarray | None:
+        """The columns (D,) of the values of a row of a table, None for other items."""
+        form = self.source.form
+        if form.kind != "table":
+            return None
+        sizes = [
+            len(c.get("levels", [0])) for c in described(dict(form.units), form.shape[0]).values()
+        ]
+        return np.repeat(np.arange(len(sizes)), sizes)
 
     def kept(self) -> Concealed:
         """Return the source with its items in memory."""

@@ -65,7 +65,7 @@ class Latents:
             k: v[rows] if k == "length" else conditions.typed(v[rows]) for k, v in self.cond.items()
         }
         others |= {k: conditions.masked(others[k], mask[rows]) for k, mask in self.masks.items()}
-        items["x"] = self.form.ended(items["x"], others)
+        items["x"] = self.form.completed(items["x"], others)
         return items | label | others
 
     def labels(self) -> np.ndarray:

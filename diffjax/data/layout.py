@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from diffjax.data.walk import Walk, shown
+import numpy as np
+
+from diffjax.data.source import check_split, part
+from diffjax.data.walk import Walk, shown, tell, walk
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
@@ -69,6 +72,57 @@ def layout(walked: Walk, described: bool = False) -> Layout:
     if folders == [train] and not any(len(p.parts) == 1 for p in walked.inside):
         return Layout(train)
     return Layout()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The files of a split, with the labels (N,) of their classes, None without classes."""
+
+    paths: list[Path]
+    label: np.ndarray | None
+    class_names: tuple[str, ...]
+
+
+def files_of(
+    source: str,
+    path: str,
+    endings: Sequence[str],
+    split: str,
+    *,
+    holdout: float,
+    classes: bool,
+    noun: str,
+) -> Chosen:
+    """Return the files of a split in a folder, and say on stderr what else the folder holds.
+
+    Folders `train` and `test` in `path` are the splits; otherwise the share `holdout` of the files
+    is held out, by file name. source: the name of the source, for messages. endings: of the files,
+    in lower case. classes: whether the folders, in alphabetical order, are the classes. noun: of an
+    item, for messages. Raises ValueError for a folder without such files, by name.
+    """
+    check_split(split, source)
+    root = Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise ValueError(f"path={path!r}: no such folder; the form is name={source}:PATH")
+    walked = walk(root, endings)
+    if not walked.inside:
+        wanted = " or ".join(f"*{ending}" for ending in endings)
+        raise ValueError(f"path={path!r}: no files {wanted} in it")
+    places = layout(walked)
+    base, inside = places.part(walked, split)
+    if split == "train":
+        tell(root, len(walked.inside), noun, walked.left_out(), *places.aside)
+    apart = bool(places.held_out)
+    names = [p.as_posix() for p in inside]
+    kept = part(names, "train" if apart else split, 0 if apart else holdout)
+    files = [base / inside[i] for i in kept]
+    if not classes:
+        return Chosen(files, None, ())
+    known = sorted({p.parts[0] for p in places.part(walked, "train")[1]})
+    if loose := [p for p in inside if len(p.parts) < 2 or p.parts[0] not in known]:
+        raise ValueError(f"classes=True: {shown(base / loose[0])} is in no folder of a class")
+    label = np.array([known.index(inside[i].parts[0]) for i in kept], np.int32)
+    return Chosen(files, label, tuple(known))
 
 
 def _one(root: Path, names: Sequence[str]) -> str:

@@ -1,19 +1,17 @@
-"""Packing: values of several kinds as one vector (B, D), and back, by a static layout.
+"""Packing: values of several kinds side by side in the last axis of one item, and back.
 
-Networks unpack; schedules, losses and samplers see vectors. Categorical parts are one-hot vectors
-times a scale, which is 0.25 for the types of atoms in arXiv:2203.17003: with coordinates of
-unit variance they are then decided later, at lower noise. They are decoded by the largest value.
+Networks and files unpack; schedules, losses and samplers see one array. Categorical parts are
+one-hot vectors times a scale, which is 0.25 for the types of atoms in arXiv:2203.17003: with
+coordinates of unit variance they are then decided later, at lower noise. They are decoded by the
+largest value.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffjax import checks
@@ -22,63 +20,59 @@ from diffjax.spaces import PLAIN, Product, Space
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a packed vector.
+    """One part of the last axis of an item.
 
-    shape: that of an item. classes: the number of classes of a categorical part, whose values are
-    integers in [0, classes); 0 for floats. scale: the factor on the stored values, > 0. space: the
-    subspace in which a part of floats lies. Raises ValueError where they do not fit together.
+    width: the number of its values: numbers, or the classes of one integer in [0, width) where
+    `classes` is True. scale: the factor on the stored values, > 0. space: the subspace in which the
+    part lies. Raises ValueError for settings out of range.
 
-    >>> Part("h", (5,), classes=3, scale=0.25).packed
-    (5, 3)
+    >>> Part("h", 3, classes=True, scale=0.25).encode(np.array([[2, 0]])).tolist()
+    [[[0.0, 0.0, 0.25], [0.25, 0.0, 0.0]]]
     """
 
     name: str
-    shape: tuple[int, ...]
-    classes: int = 0
+    width: int
+    classes: bool = False
     scale: float = 1.0
     space: Space = PLAIN
 
     def __post_init__(self):
         checks.positive(**{f"{self.name}.scale": self.scale})
-        checks.whole(0, **{f"{self.name}.classes": self.classes})
-        if self.classes and self.space != PLAIN:
-            raise ValueError(f"{self.name}: classes have no space of their own; allowed: plain")
-        self.space.check(self.packed)
+        checks.whole(1, **{f"{self.name}.width": self.width})
 
-    @property
-    def packed(self) -> tuple[int, ...]:
-        """The shape of the part as floats."""
-        return (*self.shape, self.classes) if self.classes else self.shape
+    def encode(self, value: Any) -> np.ndarray:
+        """Return numbers (..., width), or integers (...), as floats (..., width).
 
-    def encode(self, value: Any) -> Any:
-        """Return values (B, *shape) as floats (B, size); raise ValueError for any other values."""
-        if np.shape(value)[1:] != self.shape:
-            raise ValueError(f"{self.name}: has the shape {np.shape(value)}; needs {self.shape}")
-        if self.classes:
-            if (
-                not checks.traced(value)
-                and not ((np.asarray(value) >= 0) & (np.asarray(value) < self.classes)).all()
-            ):
-                raise ValueError(f"{self.name}: needs integers from 0 to {self.classes - 1}")
-            value = jax.nn.one_hot(value, self.classes)
-        return (self.scale * jnp.asarray(value, float)).reshape(len(value), -1)
+        Raises ValueError for any other values.
+        """
+        value = np.asarray(value)
+        if not self.classes:
+            if value.shape[-1:] != (self.width,):
+                needs = f"(..., {self.width})"
+                raise ValueError(f"{self.name}: has the shape {value.shape}; needs {needs}")
+            return self.scale * value
+        if (
+            not np.issubdtype(value.dtype, np.integer)
+            or ((value < 0) | (value >= self.width)).any()
+        ):
+            raise ValueError(f"{self.name}: needs integers from 0 to {self.width - 1}")
+        return self.scale * np.eye(self.width)[value]
 
     def decode(self, value: Any) -> Any:
-        """Return floats (B, size) as values (B, *shape), the classes with the largest value."""
-        value = value.reshape(len(value), *self.packed)
+        """Return floats (..., width) as numbers (..., width), or as the classes (...)."""
         return value.argmax(-1) if self.classes else value / self.scale
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The parts of a packed vector (D,), in order; static, so a network may hold it.
+    """The parts of the last axis of an item (..., C), in order; static, so a network may hold it.
 
     Raises ValueError for two parts of one name.
 
-    >>> layout = Layout((Part("x", (2, 1)), Part("h", (2,), classes=3, scale=0.25)))
-    >>> packed = layout.pack({"x": np.ones((1, 2, 1)), "h": np.array([[2, 0]])})
+    >>> layout = Layout((Part("x", 1), Part("h", 3, classes=True, scale=0.25)))
+    >>> packed = layout.pack({"x": np.array([[[5.0], [7.0]]]), "h": np.array([[2, 0]])})
     >>> packed.tolist()
-    [[1.0, 1.0, 0.0, 0.0, 0.25, 0.25, 0.0, 0.0]]
+    [[[5.0, 0.0, 0.0, 0.25], [7.0, 0.25, 0.0, 0.0]]]
     >>> layout.unpack(packed)["h"].tolist()
     [[2, 0]]
     """
@@ -91,36 +85,33 @@ class Layout:
             raise ValueError(f"{twice[0]}: two parts have this name")
 
     @property
-    def sizes(self) -> list[int]:
-        """The number of values of each part."""
-        return [math.prod(part.packed) for part in self.parts]
-
-    @property
-    def size(self) -> int:
-        """The number D of values of a vector."""
-        return sum(self.sizes)
+    def width(self) -> int:
+        """The number C of values of the last axis."""
+        return sum(part.width for part in self.parts)
 
     @property
     def space(self) -> Product:
         """The product of the spaces of the parts."""
-        return Product(tuple(p.packed for p in self.parts), tuple(p.space for p in self.parts))
+        return Product(tuple(p.width for p in self.parts), tuple(p.space for p in self.parts))
 
-    def pack(self, values: Mapping[str, Any]) -> Any:
-        """Return values by name, (B, *shape) each, as vectors (B, D).
+    def pack(self, values: Mapping[str, Any]) -> np.ndarray:
+        """Return values by name, (..., width) or integers (...), as float32 items (..., C).
 
         Raises ValueError for missing or unknown names, other shapes, and classes out of range.
         """
         names = [part.name for part in self.parts]
         if set(values) != set(names):
             raise ValueError(f"pack: has {', '.join(values)}; needs {', '.join(names)}")
-        return jnp.concatenate([part.encode(values[part.name]) for part in self.parts], 1)
+        encoded = [part.encode(values[part.name]) for part in self.parts]
+        return np.concatenate(encoded, -1).astype(np.float32)
 
     def unpack(self, x: Any) -> dict[str, Any]:
-        """Return the values (B, *shape) of vectors (B, D) by name; `pack` is the inverse.
+        """Return the values of items (..., C) by name; `pack` is the inverse.
 
-        Raises ValueError for vectors of another size.
+        Raises ValueError for items of another width.
         """
-        if x.shape[1:] != (self.size,):
-            raise ValueError(f"unpack: has the shape {x.shape}; needs (B, {self.size})")
-        pieces = jnp.split(jnp.asarray(x), np.cumsum(self.sizes)[:-1].tolist(), 1)
-        return {p.name: p.decode(piece) for p, piece in zip(self.parts, pieces, strict=True)}
+        if x.shape[-1:] != (self.width,):
+            raise ValueError(f"unpack: has the shape {x.shape}; needs (..., {self.width})")
+        ends = np.cumsum([part.width for part in self.parts]).tolist()
+        parts = zip(self.parts, ends, strict=True)
+        return {part.name: part.decode(x[..., end - part.width : end]) for part, end in parts}

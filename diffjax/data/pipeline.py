@@ -16,8 +16,8 @@ from diffjax.arrays import within_length
 from diffjax.data.augment import Affine
 from diffjax.data.conditions import WEIGHT
 from diffjax.data.enlarged import Enlarged, Reduced
-from diffjax.data.form import Form
-from diffjax.data.hidden import KNOWN, Hidden
+from diffjax.data.form import ABSENT, KNOWN, Form
+from diffjax.data.hidden import Hidden
 from diffjax.data.images import dequantized
 from diffjax.data.kinds import Kind, lookup
 from diffjax.data.source import Drawn, Memory, Source, load
@@ -88,7 +88,9 @@ class Reading:
         form, kind, own = source.form, source.form.items, ("length", WEIGHT)
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
-        mine = ("label", *(self.enlarged.names if self.enlarged else ()), KNOWN)
+        if not self.hidden:
+            form.refuse_gaps("data.hidden={}")
+        mine = ("label", *(self.enlarged.names if self.enlarged else ()), KNOWN, ABSENT)
         others = [s.name for s in form.conditions if s.name not in mine and s.kind not in own]
         if absent := [name for name in self.conditions if name not in others]:
             have = ", ".join(others) or "none"
@@ -126,7 +128,7 @@ class Reading:
         maps = [text.partition(":")[0] for text in self.maps]
         names = (*(["label"] if self.labels else []), *self.conditions, *form.texts, *maps)
         names = (*names, *(self.enlarged.names if self.enlarged else ()))
-        names = (*names, *([KNOWN] if self.hidden else []))
+        names = (*names, *([KNOWN, ABSENT] if self.hidden else []))
         asked = lambda spec: spec.name in names or spec.kind == "length"
         conditions = tuple(filter(asked, form.conditions))
         shape = list(form.shape)
@@ -147,8 +149,8 @@ class Reading:
         """Convert a batch on the device to what the loss receives.
 
         x becomes floats in [-1, 1], up to half a grey level beyond where it is dequantized, and is
-        augmented; batch["kept"] holds the labels of the augmentation. Padding is treated as in
-        `masked`.
+        augmented; batch["kept"] holds the labels of the augmentation. Padding and what is known are
+        treated as in `masked`.
         """
         key_noise, key_change = jax.random.split(key)
         raw = batch["x"]
@@ -160,12 +162,23 @@ class Reading:
 
 
 def masked(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return the batch with 0 in the padding of x (B, L, ...) and with its `mask`.
+    """Return the batch with 0 where x has no value, and with its `mask`, 1 for values that count.
 
-    The mask (B, L, 1, ...) is 1 inside the items and 0 in the padding. A batch without lengths is
-    returned unchanged.
+    With the condition `length`, x (B, L, ...) has no value in the padding, and all others count,
+    (B, L, 1, ...). With the condition `known`, x has none in its gaps, where it is NaN; values
+    count that are there and not known; and the condition `absent` then states the gaps and is never
+    dropped. Any other batch is returned unchanged.
     """
-    x, length = batch["x"], batch.get("cond", {}).get("length")
+    x, cond = batch["x"], batch.get("cond", {})
+    if KNOWN in cond:
+        gap = jnp.isnan(x)
+        counts = jnp.isnan(cond[KNOWN]) & ~gap
+        batch = {**batch, "x": jnp.where(gap, 0, x), "mask": counts.astype(x.dtype)}
+        if ABSENT not in cond:
+            return batch
+        kept = {**batch.get("kept", {}), ABSENT: jnp.where(gap, 1.0, jnp.nan).astype(x.dtype)}
+        return {**batch, "cond": {k: v for k, v in cond.items() if k != ABSENT}, "kept": kept}
+    length = cond.get("length")
     if length is None or not jnp.issubdtype(length.dtype, jnp.unsignedinteger):
         return batch
     inside = within_length(length, x.shape[1], x.ndim)

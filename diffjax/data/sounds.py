@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data.form import Form
-from diffjax.data.layout import layout
-from diffjax.data.source import check_split, part
-from diffjax.data.walk import shown, tell, walk
+from diffjax.data.layout import files_of
+from diffjax.data.walk import shown
 from diffjax.data.windows import Windows
 from diffjax.specs import Spec
 
@@ -30,36 +29,17 @@ def sounds(
     Traceback (most recent call last):
     ValueError: path='nowhere': no such folder; the form is name=sounds:PATH
     """
-    check_split(split, "sounds")
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
-        raise ValueError(f"path={path!r}: no such folder; the form is name=sounds:PATH")
     if length < 1:
         raise ValueError(f"length={length}: needs length >= 1")
-    walked = walk(root, (".wav",))
-    if not walked.inside:
-        raise ValueError(f"path={path!r}: no files *.wav in it")
-    places = layout(walked)
-    base, inside = places.part(walked, split)
-    if split == "train":
-        tell(root, len(walked.inside), "sound", walked.left_out(), *places.aside)
-    apart = bool(places.held_out)
-    chosen = part(
-        [p.as_posix() for p in inside], "train" if apart else split, 0 if apart else holdout
+    chosen = files_of(
+        "sounds", path, (".wav",), split, holdout=holdout, classes=classes, noun="sound"
     )
-    files = [base / inside[i] for i in chosen]
-    names = sorted({p.parts[0] for p in places.part(walked, "train")[1]}) if classes else []
-    if classes and (loose := [p for p in inside if len(p.parts) < 2 or p.parts[0] not in names]):
-        raise ValueError(f"classes=True: {shown(base / loose[0])} is in no folder of a class")
-    label = (
-        np.array([names.index(inside[i].parts[0]) for i in chosen], np.int32) if classes else None
-    )
-    x, rate = _read(files)
+    x, rate = _read(chosen.paths)
     begins = np.concatenate([[0], np.cumsum([len(sound) for sound in x])])
+    names, units = chosen.class_names, (("rate", rate),)
     spec = (Spec("label", "label", len(names)),) if names else ()
-    units = (("rate", rate),)
-    form = Form("audio", (length, x[0].shape[1]), spec, "int16", units, tuple(names))
-    return Windows(np.concatenate(x), begins, form, label)
+    form = Form("audio", (length, x[0].shape[1]), spec, "int16", units, names)
+    return Windows(np.concatenate(x), begins, form, chosen.label)
 
 
 def _read(files: Sequence[Path]) -> tuple[list[np.ndarray], int]:

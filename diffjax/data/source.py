@@ -101,7 +101,8 @@ class Memory:
     x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
     `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
     texts: the captions of each item, or empty without any; see `captions`. sizes: of other
-    conditions that are labels or words, by name, where more are known than occur. Raises ValueError
+    conditions that are labels or words, by name, where more are known than occur. gaps: True if x
+    may be NaN, where values are missing. Raises ValueError
     where the number of texts is not N.
 
     >>> Memory(np.zeros((10, 2), np.float32), np.zeros(10, np.int32), classes=2)
@@ -117,6 +118,7 @@ class Memory:
     class_names: tuple[str, ...] = ()
     texts: Sequence[Sequence[str]] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    gaps: bool = False
 
     def __post_init__(self):
         if self.texts and len(self.texts) != len(self.x):
@@ -138,7 +140,13 @@ class Memory:
         longest, sizes = self.shape[0], self.sizes
         others = (conditions.describe(k, v, sizes.get(k, 0), longest) for k, v in self.cond.items())
         return Form(
-            kind, self.shape, (*label, *others), str(self.dtype), self.units, self.class_names
+            kind,
+            self.shape,
+            (*label, *others),
+            str(self.dtype),
+            self.units,
+            self.class_names,
+            gaps=self.gaps,
         )
 
     @property
@@ -200,6 +208,7 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
         form.class_names,
         texts if any(texts) else (),
         {spec.name: spec.size for spec in form.conditions},
+        form.gaps,
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from diffjax.config import nearest
 from diffjax.data.kinds.table import SCALES, Column, encoded
 from diffjax.data.source import Memory, NoSplit, check_split, part
 
-MISSING = ("refuse", "drop")
+MISSING = ("refuse", "drop", "keep")
 """What happens to rows with an empty cell."""
 
 MOST = 100
@@ -38,8 +39,10 @@ def table(
     of the training rows; equal numbers are spread at random over their interval. columns: the
     columns to learn, in this order; all by default. label: a column whose levels, sorted, are the
     labels of the rows. holdout: the share of held-out rows, chosen by row number. missing: `refuse`
-    rows with an empty cell, or `drop` them. Raises ValueError for cells that are not finite, for
-    numbers that are equal in all rows, for more than 100 levels, and for rows of a single number.
+    rows with an empty cell, `drop` them, or `keep` them with a gap, NaN, in each value of the cell,
+    for `data.hidden` to impute; labels have no gaps. Raises ValueError for cells that are not
+    finite, for numbers that are equal in all rows, for more than 100 levels, and for rows of a
+    single number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -60,7 +63,8 @@ def table(
         cells = _cells(file)
         names = columns or tuple(name for name in cells if name != label)
         _check_names(cells, columns=names, categories=categories, label=[label] * bool(label))
-        rows = _complete(cells, {*names, *[label] * bool(label)}, missing)
+        needed = {*names} if missing != "keep" else set()
+        rows = _complete(cells, needed | {*[label] * bool(label)}, missing)
         cells = {k: [column[i] for i in rows] for k, column in cells.items()}
         index, train = (part([str(i) for i in rows], s, holdout) for s in (split, "train"))
         describe = lambda k: _column(k, cells[k], rows, train, "" if k in categories else scale)
@@ -73,13 +77,17 @@ def table(
         raise
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{file}: {error}") from error
-    x, units = x[index].astype(np.float32), (("columns", described),)
-    if not label:
-        return Memory(x, kind="table", units=units)
-    levels, labels = np.unique(cells[label], return_inverse=True)
+    own = {"kind": "table", "units": (("columns", described),), "gaps": missing == "keep"}
+    own |= _labels(cells[label], index) if label else {}
+    return Memory(x[index].astype(np.float32), **own)
+
+
+def _labels(cells: Sequence[str], index: Sequence[int]) -> dict[str, Any]:
+    """Return the labels of the rows at `index`, their classes, and the names of these if any."""
+    levels, labels = np.unique(cells, return_inverse=True)
     named = () if [*levels] == [*map(str, range(len(levels)))] else tuple(map(str, levels))
-    labels = labels[index].astype(np.int32)
-    return Memory(x, labels, len(levels), "table", units=units, class_names=named)
+    label = labels[index].astype(np.int32)
+    return {"label": label, "classes": len(levels), "class_names": named}
 
 
 def _check_names(cells: Mapping[str, Sequence[str]], **wanted: Sequence[str]) -> None:
@@ -124,11 +132,13 @@ def _parquet(file: Path) -> list[list[str]]:
 def _complete(cells: Mapping[str, Sequence[str]], names: set[str], missing: str) -> list[int]:
     """Return the numbers of the rows without an empty cell in these columns."""
     used = {k: column for k, column in cells.items() if k in names}
+    if not used:
+        return [*range(len(next(iter(cells.values()))))]
     rows = []
     for i, row in enumerate(zip(*used.values(), strict=True)):
         if all(row):
             rows.append(i)
-        elif missing == "refuse":
+        elif missing != "drop":
             empty = next(k for k, cell in zip(used, row, strict=True) if not cell)
             raise ValueError(
                 f"line {i + 2}: {empty} is empty; leave out the row (missing=drop leaves out all "
@@ -149,23 +159,28 @@ def _column(
 ) -> Column:
     """Return the encoding of a column: all its levels, or the scale of the training rows.
 
-    rows: the number of each cell's row in the file. scale: empty for a category.
+    rows: the number of each cell's row in the file. scale: empty for a category. Empty cells do not
+    count.
     """
+    there = np.array([bool(cell) for cell in cells])
+    train = [i for i in train if there[i]]
     try:
-        numbers = np.array(cells, np.float64) if scale else None
+        numbers = np.array([cell or "nan" for cell in cells], np.float64) if scale else None
     except ValueError:
         numbers = None
     if numbers is None:
-        levels = sorted({*cells})
+        levels = sorted({*cells} - {""})
         if not 2 <= len(levels) <= MOST:
             raise ValueError(
                 f"{name}: has {len(levels)} levels, such as {levels[0]!r}; needs numbers, or 2 to "
                 f"{MOST} levels; columns=(...) can leave the column out"
             )
         return {"levels": levels}
-    if not np.isfinite(numbers).all():
-        at = int(np.flatnonzero(~np.isfinite(numbers))[0])
+    if not np.isfinite(numbers[there]).all():
+        at = int(np.flatnonzero(~np.isfinite(numbers) & there)[0])
         raise ValueError(f"line {rows[at] + 2}: {name}={cells[at]}: needs a finite number")
+    if not train:
+        raise ValueError(f"{name}: is empty in every training row; columns=(...) can leave it out")
     if np.ptp(numbers[train]) == 0:
         value = numbers[train][0]
         raise ValueError(f"{name}: is {value:g} in every row; columns=(...) can leave it out")

@@ -25,7 +25,8 @@ class Environment(abc.ABC):
     observation, action: numbers of values of an observation and of an action, which have about unit
     range. steps: the length of the longest episode. groups: names of the groups of episodes for
     which success is counted apart. scale: the size of a chunk of actions, which are points; see
-    `relative`. The first values of an observation are the place of what is moved.
+    `relative`. moving: the number of values of the state of what moves, with which an observation
+    begins; the first of them are the place that actions are measured from.
 
     >>> import jax
     >>> from diffjax.environments import Maze
@@ -37,6 +38,7 @@ class Environment(abc.ABC):
 
     observation: ClassVar[int]
     action: ClassVar[int]
+    moving: ClassVar[int]
     steps: ClassVar[int]
     groups: ClassVar[tuple[str, ...]] = ("all",)
     scale: ClassVar[float] = 0.4
@@ -68,6 +70,13 @@ class Environment(abc.ABC):
     @abc.abstractmethod
     def observe(self, state: State) -> Observation:
         """Return the observation, on which a policy depends."""
+
+    def arrival(self, observations: Any) -> Any:
+        """Return the state at rest at the goal (..., s), which observations (..., o) determine.
+
+        Raises ValueError where they do not.
+        """
+        raise ValueError(f"{type(self).__name__}: its goal is no single state; allowed: Maze")
 
     @abc.abstractmethod
     def succeeded(self, state: State) -> Bool[Array, ""]:

@@ -112,6 +112,7 @@ class Maze(Environment):
 
     observation: ClassVar[int] = 30
     action: ClassVar[int] = 2
+    moving: ClassVar[int] = 4
     steps: ClassVar[int] = 64
     groups: ClassVar[tuple[str, ...]] = ("one way", "forks")
     layout: tuple[str, ...] = LAYOUT
@@ -166,6 +167,11 @@ class Maze(Environment):
         goal = self._centre(state.goal)
         seen = state.position, state.velocity, goal, waves(state.position), waves(goal)
         return jnp.concatenate(seen)
+
+    def arrival(self, observations: Any) -> Any:
+        """Return the centre of the goal and the velocity 0, (..., 4)."""
+        goal = observations[..., 4:6]
+        return jnp.concatenate([goal, jnp.zeros_like(goal)], -1)
 
     def succeeded(self, state: State) -> Bool[Array, ""]:
         away = jnp.linalg.norm(state.position - self._centre(state.goal))

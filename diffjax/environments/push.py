@@ -51,6 +51,7 @@ class Push(Environment):
 
     observation: ClassVar[int] = 8
     action: ClassVar[int] = 2
+    moving: ClassVar[int] = 6
     steps: ClassVar[int] = 64
     groups: ClassVar[tuple[str, ...]] = ("one way", "forks")
     contact: float = 0.25

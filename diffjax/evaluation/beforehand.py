@@ -8,7 +8,13 @@ from typing import Any, NamedTuple, TypeVar
 from diffjax.checks import positive, within
 
 Metric = TypeVar("Metric", bound=Callable[..., Any])
-CHECK, COUNT, FEATURES = "check_beforehand", "check_counts", "needs_features"
+CHECK, COUNT, FEATURES, TAKES = "check_beforehand", "check_counts", "needs_features", "takes"
+REFUSED = {
+    "ends": "would include the padding of {kind} items with lengths; allowed: metrics of such "
+    "items, as molecules",
+    "gaps": "values of {kind} items are missing; allowed: the metrics of forecasts",
+}
+"""Why most metrics refuse items with lengths, and items with missing values."""
 LEAST = {
     **dict.fromkeys(("num", "steps", "cells", "pairs", "resamples"), 0),
     **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
@@ -25,7 +31,8 @@ class Counts(NamedTuple):
 
     classes: of the data. asked: classes that samples were generated for, 0 without labels.
     cases: held-out items whose conditions samples have, 0 for none. kind: that of the items, an
-    entry of `data.KINDS`, "" where it does not matter.
+    entry of `data.KINDS`, "" where it does not matter. ends: True if items have lengths. gaps:
+    whether values of items are missing.
     """
 
     samples: int
@@ -35,6 +42,8 @@ class Counts(NamedTuple):
     asked: int = 0
     cases: int = 0
     kind: str = ""
+    ends: bool = False
+    gaps: bool = False
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
@@ -52,6 +61,16 @@ def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
 
     def mark(metric: Metric) -> Metric:
         setattr(metric, COUNT, check)
+        return metric
+
+    return mark
+
+
+def taking(*what: str) -> Callable[[Metric], Metric]:
+    """Decorate a metric as one for items with lengths (`ends`) or missing values (`gaps`)."""
+
+    def mark(metric: Metric) -> Metric:
+        setattr(metric, TAKES, what)
         return metric
 
     return mark
@@ -95,8 +114,12 @@ def beforehand(metric: Any) -> None:
 def enough(metric: Any, counts: Counts) -> None:
     """Check that there is as much to see as a metric needs with its settings.
 
-    Raises ValueError in one line for too few samples or items, and for samples without classes.
+    Raises ValueError in one line for too few samples or items, for samples without classes, and for
+    items with lengths or with missing values that the metric does not take.
     """
     function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
+    for name, why in REFUSED.items():
+        if getattr(counts, name) and name not in getattr(function, TAKES, ()):
+            raise ValueError(why.format(kind=counts.kind))
     if check := getattr(function, COUNT, None):
         check(counts, **dict(arguments))

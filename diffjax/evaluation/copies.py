@@ -136,6 +136,7 @@ def memorization(
     >>> memorization(real, copies, resamples=0)["ratio"]
     0.0
     """
+    real.train.form.refuse_gaps("memorization")
     if not len(real.test):
         raise ValueError("memorization: no held-out items; allowed: the other metrics")
     cells = cells or max(1, min(10, len(real.test) // 50))

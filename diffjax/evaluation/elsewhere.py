@@ -2,7 +2,8 @@
 
 An .npz file has `arr_0` (N, ...), uint8 (N, H, W, C) for images, and optional labels `arr_1` (N,),
 as for the evaluator of guided-diffusion; an .npy file has the samples alone. A folder has one file
-per sample: images, as for pytorch-fid, or the file type of the kind of data.
+per sample: images, as for pytorch-fid, or the file type of the kind of data. A file of all samples
+in a format of the kind, such as .sdf of molecules, is read as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from diffjax.data.form import Form
 from diffjax.data.images import decode
 from diffjax.data.walk import endings, shown, tell, walk
 from diffjax.evaluation.samples import Samples
-from diffjax.files import read_arrays, reason
+from diffjax.files import ending, read_arrays, reason
 from diffjax.progress import Progress
 
 
@@ -28,6 +29,15 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     """
     if path.is_dir():
         return Samples(items(path, form, most), None)
+    if (
+        (whole := form.items.whole().get(ending(path))) is not None
+        and whole.read
+        and path.is_file()
+    ):
+        try:
+            return Samples(whole.read(path, form.shape, dict(form.units))[:most], None)
+        except (OSError, ValueError, IndexError) as error:
+            raise ValueError(f"unreadable ({reason(error)})") from error
     x, label = _arrays(path)
     if x.shape[1:] == form.shape[:-1] and form.kind == "image" and form.shape[-1] == 1:
         x = x[..., None]  # grey without an axis of channels
@@ -42,7 +52,7 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     x, label = x[:most], None if label is None else label[:most].astype(np.int32)
     if x.dtype == np.uint8 and len(x) and x.max() <= 1:
         raise ValueError(f"arr_0 holds values up to {x.max()}; needs grey levels, 0 to 255")
-    if x.dtype != np.uint8 and not np.isfinite(x).all():
+    if x.dtype != np.uint8 and not (form.ends or np.isfinite(x).all()):
         raise ValueError("arr_0 holds values that are not finite")
     return Samples(x, label)
 
@@ -75,7 +85,7 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
     square, as `data.images.pixels` does. Raises ValueError for items of another form.
     """
     files = form.items.folder()
-    if files is None:
+    if files is None or files.read is None:
         raise ValueError(f"is a folder; {form.kind} items {form.shape} are read from an .npz file")
     image, noun = form.kind == "image", form.items.noun  # in any form that other programs write
     folder, paths = (
@@ -93,6 +103,7 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
                     item = files.read(path, form.shape, dict(form.units))
             except Exception as error:  # a damaged file of any format
                 raise ValueError(f"{name}: unreadable ({reason(error)})") from error
+            item = filled(item, form)
             if item.shape != form.shape:
                 raise ValueError(
                     f"{name} has the shape {item.shape}; needs {form.shape}, as in the data"
@@ -101,6 +112,19 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
             progress.advance()
     x = np.stack(read_items)  # integers of a file where the data are floats, as of sound
     return x if image or x.dtype == form.dtype else form.items.normalise(x)
+
+
+def filled(item: np.ndarray, form: Form) -> np.ndarray:
+    """Return an item with NaN up to the length of the form, where items have lengths.
+
+    >>> from diffjax.specs import Spec
+    >>> filled(np.ones((1, 1)), Form("sequence", (2, 1), (Spec("length", "length", 2),))).tolist()
+    [[1.0], [nan]]
+    """
+    if not form.ends or item.ndim != len(form.shape) or len(item) >= form.shape[0]:
+        return item
+    room = ((0, form.shape[0] - len(item)), *((0, 0) for _ in form.shape[1:]))
+    return np.pad(item, room, constant_values=np.nan)
 
 
 def _inside(folder: Path, form: Form, most: int | None) -> list[Path]:

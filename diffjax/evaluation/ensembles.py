@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.data.hidden import KNOWN
+from diffjax.data.form import KNOWN
 from diffjax.evaluation import forecasts
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, taking
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.retrieval import check_asked
 from diffjax.evaluation.samples import Real, Samples
@@ -62,16 +62,17 @@ def grouped(samples: Samples, metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outcomes(real: Real, cases: np.ndarray) -> np.ndarray:
-    """Return the held-out items (B, D) of these numbers."""
-    return real.test.x[cases].reshape(len(cases), -1).astype(np.float64)
+    """Return the held-out items (B, D) of these numbers, with 0 in gaps, which do not count."""
+    return np.nan_to_num(real.test.x[cases].reshape(len(cases), -1).astype(np.float64))
 
 
 def hidden(real: Real, cases: np.ndarray) -> np.ndarray:
-    """Return which values (B, D) of these held-out items count: those that are not known."""
+    """Return which values (B, D) of these held-out items count: those there that are not known."""
     known = real.test.cond.get(KNOWN)
     if known is None:
         return np.ones((len(cases), real.test.x[0].size), bool)
-    return np.isnan(known[cases]).reshape(len(cases), -1)
+    there = ~np.isnan(real.test.x[cases])
+    return (np.isnan(known[cases]) & there).reshape(len(cases), -1)
 
 
 def true_ensemble(real: Real, cases: np.ndarray, members: int) -> np.ndarray | None:
@@ -106,7 +107,8 @@ def cases_of(real: Real, samples: Samples, metric: str, most: int | None = None)
 def climatology(real: Real, cases: np.ndarray, score: Score) -> np.ndarray:
     """Return the score of ensembles of training items, (B,).
 
-    They are at most MOST items with the label of the outcome, or of all items without labels.
+    They are at most MOST items with the label of the outcome, or of all items without labels. A
+    missing value is that of another one of them.
     """
     test, y = real.test, outcomes(real, cases)
     own = test.labels()[cases] if test.form.classes else np.zeros(len(cases), int)
@@ -119,10 +121,18 @@ def climatology(real: Real, cases: np.ndarray, score: Score) -> np.ndarray:
             raise ValueError(f"climatology: label {label} has {len(alike)} training items; needs 2")
         chosen = rng.permutation(alike)[:MOST]
         here = np.flatnonzero(own == label)
-        x = real.train.x[chosen].reshape(len(chosen), 1, -1).astype(np.float64)
+        x = _filled(real.train.x[chosen].reshape(len(chosen), -1).astype(np.float64))[:, None]
         members = np.broadcast_to(x, (len(chosen), *y[here].shape))
         out[here] = score(members, y[here], counts[here])
     return out
+
+
+def _filled(x: np.ndarray) -> np.ndarray:
+    """Return items (N, D) whose gaps are filled by the value of another item, in turn."""
+    for column in x.T:
+        there = np.flatnonzero(~np.isnan(column))
+        column[np.isnan(column)] = np.resize(column[there], len(column) - len(there))
+    return x
 
 
 def persistence(real: Real, cases: np.ndarray, score: Score) -> np.ndarray | None:
@@ -156,6 +166,7 @@ def _scored(real: Real, samples: Samples, resamples: int, metric: str, score: Sc
     return with_intervals(values, len(cases), resamples) | {"members": len(x), "cases": len(cases)}
 
 
+@taking("gaps")
 @counting(_members)
 def crps(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the fair CRPS of forecasts, beside climatology and persistence.
@@ -181,6 +192,7 @@ def crps(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     return _scored(real, samples, resamples, "crps", score)
 
 
+@taking("gaps")
 @counting(_members)
 def energy(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the fair energy score of forecasts, which sees values together.
@@ -204,6 +216,7 @@ def energy(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     return _scored(real, samples, resamples, "energy", score)
 
 
+@taking("gaps")
 @counting(_members)
 def spread_skill(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Measure the spread of ensembles over the error of their mean, 1 where both agree.
@@ -236,6 +249,7 @@ def spread_skill(real: Real, samples: Samples, resamples: int = 20) -> dict[str,
     return with_intervals(values, len(cases), resamples) | {"members": len(x), "cases": len(cases)}
 
 
+@taking("gaps")
 @counting(_members)
 def rank_histogram(
     real: Real, samples: Samples, members: int = 19, resamples: int = 20

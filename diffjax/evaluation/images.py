@@ -42,8 +42,9 @@ class Subject:
 
     form, reading, config: those of training. about: the entries of the protocol on both: data,
     split, trained, ema. workdir: folder in which values are saved. batch_size: images per batch.
-    plan: returns the plan of sampling, for metrics that sample; None where it is ambiguous.
-    Raises ValueError where the set differs in form from the training data.
+    plan: returns the plan of sampling, for metrics that sample, given `known` positions if there
+    are any; None where it is ambiguous. Raises ValueError where the set differs in form from the
+    training data.
     """
 
     denoise: Denoiser
@@ -55,12 +56,13 @@ class Subject:
     workdir: Path
     seed: int = 0
     batch_size: int = 64
-    plan: Callable[[], Sampling] | None = None
+    plan: Callable[..., Sampling] | None = None
 
     def __post_init__(self):
         declared, wanted = self.source.form, self.form
         for form in (declared, wanted):
             form.refuse_lengths("metrics")
+            form.refuse_gaps("metrics")
         kind, shape = declared.kind, self.reading.shape(self.source)
         if (kind, shape) != (wanted.kind, wanted.shape):
             raise ValueError(

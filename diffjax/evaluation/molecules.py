@@ -1,37 +1,18 @@
-"""Bonds of molecules by distance, and what is right about them: degrees, pieces, graphs, angles.
+"""What is right about molecules: degrees, pieces, graphs, surroundings, lengths and angles.
 
-Molecules are coordinates (N, 3) in angstrom and elements (N,), without bonds. Two atoms are bonded
-where their distance is below the sum of their covalent radii (Cordero et al., Dalton Trans. 2008,
-2832) and a tolerance. All functions are computed on the host, in float64.
+Molecules are coordinates (N, 3) in angstrom, elements (N,) and bonds (N, N), as those by distance
+of `data.bonds`. All functions are computed on the host, in float64.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 
-RADII = {"H": 0.31, "C": 0.76, "N": 0.71, "O": 0.66, "F": 0.57}
-"""Covalent radii in angstrom."""
 MOST = {"H": 1, "C": 4, "N": 4, "O": 2, "F": 1}
 """The largest number of neighbours; every atom has at least one."""
-TOLERANCE = 0.3
-"""What a bond may be longer than the sum of both radii, in angstrom."""
-
-
-def bonds(x: np.ndarray, elements: np.ndarray) -> np.ndarray:
-    """Return which atoms are bonded, (N, N), symmetric and without the diagonal.
-
-    Raises KeyError for elements without a radius.
-
-    >>> bonds(np.array([[0, 0, 0], [0.74, 0, 0], [3, 0, 0]]), np.array(["H", "H", "H"]))[0].tolist()
-    [False, True, False]
-    """
-    x = np.asarray(x, np.float64)
-    radius = np.array([RADII[element] for element in elements])
-    apart = np.sqrt(((x[:, None] - x[None]) ** 2).sum(-1))
-    near = apart < radius[:, None] + radius[None] + TOLERANCE
-    return near & ~np.eye(len(x), dtype=bool)
 
 
 def right(bonded: np.ndarray, elements: np.ndarray) -> np.ndarray:
@@ -78,20 +59,45 @@ def graph(bonded: np.ndarray, elements: np.ndarray) -> str:
     False
     """
     names = [str(element) for element in elements]
-    digest = lambda text: hashlib.sha256(text.encode()).hexdigest()[:16]
-    for _ in names:
-        around = [sorted(names[j] for j in np.flatnonzero(row)) for row in bonded]
-        names = [digest(f"{name}({','.join(a)})") for name, a in zip(names, around, strict=True)]
+    for _ in range(len(elements)):
+        names = _renamed(names, bonded)
         if len({*names}) == len(names):
             break
-    return digest(",".join(sorted(names)))
+    return _digest(",".join(sorted(names)))
+
+
+def surroundings(bonded: np.ndarray, elements: np.ndarray, reach: int = 2) -> Counter[str]:
+    """Count how often each surrounding of an atom occurs, up to `reach` bonds away.
+
+    An atom counts once for each distance 0, ..., reach, by its element and those around it, as in
+    circular fingerprints (Rogers and Hahn, J. Chem. Inf. Model. 2010, 742).
+
+    >>> line = np.eye(3, k=1, dtype=bool) | np.eye(3, k=-1, dtype=bool)
+    >>> sorted(surroundings(line, np.array(["H", "O", "H"]), reach=1).values())
+    [1, 1, 2, 2]
+    """
+    names = [str(element) for element in elements]
+    counts = Counter(names)
+    for _ in range(reach):
+        names = _renamed(names, bonded)
+        counts.update(names)
+    return counts
+
+
+def _renamed(names: list[str], bonded: np.ndarray) -> list[str]:
+    """Return a name for each atom by its own and the sorted names of its neighbours."""
+    around = [sorted(names[j] for j in np.flatnonzero(row)) for row in bonded]
+    return [_digest(f"{name}({','.join(a)})") for name, a in zip(names, around, strict=True)]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def lengths(x: np.ndarray, bonded: np.ndarray) -> np.ndarray:
     """Return the lengths of all bonds, in angstrom.
 
-    >>> x = np.array([[0, 0, 0], [0.74, 0, 0.0]])
-    >>> lengths(x, bonds(x, np.array(["H", "H"]))).tolist()
+    >>> lengths(np.array([[0, 0, 0], [0.74, 0, 0.0]]), np.eye(2)[::-1] > 0).tolist()
     [0.74]
     """
     first, second = np.nonzero(np.triu(bonded))
@@ -101,8 +107,8 @@ def lengths(x: np.ndarray, bonded: np.ndarray) -> np.ndarray:
 def angles(x: np.ndarray, bonded: np.ndarray) -> np.ndarray:
     """Return the angles between each two bonds of an atom, in degrees.
 
-    >>> x = np.array([[0.9, 0, 0], [0, 0, 0], [0, 0.9, 0]])
-    >>> angles(x, bonds(x, np.array(["H", "O", "H"]))).round().tolist()
+    >>> line = np.eye(3, k=1, dtype=bool) | np.eye(3, k=-1, dtype=bool)
+    >>> angles(np.array([[0.9, 0, 0], [0, 0, 0], [0, 0.9, 0]]), line).round().tolist()
     [90.0]
     """
     found = []

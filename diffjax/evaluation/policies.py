@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from diffjax import checks
 from diffjax.arrays import jit_leaves, stream
-from diffjax.environments import Environment, Episodes, Policy, environment, episodes
+from diffjax.environments import Environment, Episodes, Policy, environment, episodes, plans
 from diffjax.evaluation.images import Subject
 from diffjax.intervals import wilson
 from diffjax.prediction import Denoise
@@ -23,11 +23,18 @@ LONGEST = 10_000_000
 """Largest number of episodes."""
 
 
-def policy(denoise: Denoise, plan: Sampling, where: Environment, shape: tuple[int, int]) -> Policy:
+def policy(
+    denoise: Denoise, plan: Sampling, where: Environment, shape: tuple[int, int], every: int = 0
+) -> Policy:
     """Return the policy that samples a chunk of actions given an observation (arXiv:2303.04137).
 
-    plan: any plan of sampling. where: the environment of the actions. shape: that of a chunk,
-    (h, a).
+    With every >= 1 it samples a whole plan instead, given its first and its last row as well, those
+    of the observation and of the goal, and its actions are those of the plan (arXiv:2205.09991).
+
+    plan: any plan of sampling; for whole plans one of lanes in which both rows are known. where:
+    the environment of the actions. shape: that of a chunk, (h, a), or of a plan; see
+    `environments.plans`, also for `every`. Raises ValueError for whole plans in an environment
+    whose goal is no single state.
 
     >>> from diffjax import environments, schedules, sde
     >>> from diffjax.prediction import predict
@@ -45,6 +52,10 @@ def policy(denoise: Denoise, plan: Sampling, where: Environment, shape: tuple[in
 
     def act(observations: Float[Array, "n o"], keys: Key[Array, " n"]) -> Float[Array, "n h a"]:
         x, keys = initial(denoise.sde, keys, shape, plan.start)
+        if every:
+            first, last = plans.ends(where, observations, every)
+            x = x.at[:, 0].set(first).at[:, -1].set(last)
+            return plans.actions(where, plan.run(denoise, x, keys, {OBSERVED: observations}).x)
         chunk = plan.run(denoise, x, keys, {OBSERVED: observations}).x
         return where.absolute(observations, chunk)
 
@@ -59,6 +70,7 @@ def rollout(
     *,
     shape: tuple[int, int],
     execute: int,
+    every: int = 0,
     path: bool = False,
 ) -> Episodes:
     """Run one episode per key (N,) of a `policy` by one compiled program.
@@ -67,9 +79,8 @@ def rollout(
     """
 
     def run(denoise: Denoise, plan: Sampling, keys: Key[Array, " n"]) -> Episodes:
-        return episodes(
-            where, policy(denoise, plan, where, shape), keys, execute=execute, path=path
-        )
+        act = policy(denoise, plan, where, shape, every)
+        return episodes(where, act, keys, execute=execute, path=path)
 
     leaves, structure = jax.tree.flatten((denoise, plan))
     return jit_leaves(run, structure)(leaves, keys)
@@ -80,23 +91,26 @@ def success(subject: Subject, num: int = 1000, execute: int = 8) -> dict[str, An
 
     The environment is that of the demonstrations, the sampler that of the config or of the flags.
     Groups of episodes, such as those at forks, are counted apart. num: episodes. execute: the
-    actions of each chunk that are executed before the next decision. Raises ValueError for a
-    network that was not trained on demonstrations, and for more actions than a chunk has.
+    actions of each chunk, or of each plan, that are executed before the next decision. Raises
+    ValueError for a network that was not trained on demonstrations, and for more actions than a
+    chunk or a plan has.
     """
     checks.at_least(1, num=num)
-    name = dict(subject.form.units).get("environment")
+    units = dict(subject.form.units)
+    name, every = units.get("environment"), units.get("every", 0)
     if name is None or subject.plan is None:
         has = "several samplers" if name else f"{subject.form.kind} items of no environment"
         raise ValueError(f"{has}; needs one sampler, and a network of demonstrations")
-    checks.within(1, subject.form.shape[0], execute=execute)
-    where, plan = environment(name), subject.plan()
+    where, shape = environment(name), (subject.form.shape[0], subject.form.shape[1])
+    checks.within(1, (shape[0] - 1) * every if every else shape[0], execute=execute)
     sizes = {spec.name: spec.size for spec in subject.form.conditions}
     if sizes != {OBSERVED: where.observation}:
         wanted = f"{OBSERVED} of size {where.observation}"
         raise ValueError(f"the network takes {sizes or 'no condition'}; needs {wanted} alone")
+    plan = subject.plan(**({"known": (0, shape[0] - 1)} if every else {}))
     keys = jax.random.split(stream(subject.seed, "episodes"), num)
-    shape = (subject.form.shape[0], subject.form.shape[1])
-    ended = rollout(subject.denoise, plan, where, keys, shape=shape, execute=execute)
+    more = {"shape": shape, "execute": execute, "every": every}
+    ended = rollout(subject.denoise, plan, where, keys, **more)
     protocol = subject.protocol() | {
         "environment": name,
         "sampling": {k: subject.config["sampling"][k] for k in ("sampler", "grid", "steps")},

@@ -45,7 +45,7 @@ class Real:
     source: split -> data, read by `reading`. most: the largest number of items per split.
     extractor: the extractor of the features that metrics compare. folder: where features of real
     items and the classifier are saved. law: the test split, where it knows the law of its items,
-    None elsewhere. Raises ValueError for items with lengths.
+    None elsewhere.
 
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), Reading(), most=20, folder=Path())
@@ -61,7 +61,6 @@ class Real:
         folder: Path,
         extractor: Callable[[Any], Extractor] = pixels,
     ):
-        source("train").form.refuse_lengths("metrics")
         self._reading, self._folder, self._chosen = reading, folder, extractor
         self.train = select(source("train"), reading, most)
         self.test = select(source("test"), reading, most)
@@ -94,7 +93,11 @@ class Real:
         return self._kept(self.test)["pool"]
 
     def _kept(self, items: Memory) -> Arrays:
-        """Return all features of real items; those of a network are saved in the folder."""
+        """Return all features of real items; those of a network are saved in the folder.
+
+        Raises ValueError where values of items are missing.
+        """
+        items.form.refuse_gaps("metrics")
         seen, facts = self.extractor, json.dumps(self.facts(items)).encode()
         if not seen.fingerprint:
             return extract(seen, items.x)

@@ -80,6 +80,7 @@ def _rows(counts: Counts, **_: Any) -> None:
 def _columns(real: Real, x: np.ndarray, metric: str) -> Columns:
     """Return the columns of rows; raise ValueError where the data are no table."""
     form = real.train.form
+    form.refuse_gaps(metric)
     if form.kind != "table":
         raise ValueError(f"{metric}: needs rows of a table; the items are {form.kind}")
     return decoded(x, dict(form.units))

@@ -307,9 +307,9 @@ class Job:
         index, signs = jnp.asarray(index), None if signs is None else jnp.asarray(signs)
         result = generate(self.denoise, plan, key, index, cond, x0, signs, shape=shape, path=True)
         assert result.path is not None
-        lengths = {k: np.asarray(v) for k, v in cond.items()}
-        ended = lambda rows: np.stack([self.form.ended(np.asarray(x), lengths) for x in rows])
-        x, x0 = map(ended, result.path) if self.form.ends else map(np.asarray, result.path)
+        given = {k: np.asarray(v) for k, v in cond.items()}
+        whole = lambda rows: np.stack([self.form.completed(np.asarray(x), given) for x in rows])
+        x, x0 = map(whole, result.path)
         return Trajectory(x, x0, plan.table.latest, self.form.kind)
 
     def _batches(
@@ -333,9 +333,9 @@ class Job:
         def look(seen: Preview) -> None:
             progress.advance((seen.row - 1) % every + 1)
             if preview:
-                lengths = {k: v[done : done + len(seen.x)] for k, v in cond.items()}
-                x, x0 = (form.ended(np.asarray(a), lengths) for a in (seen.x, seen.x0))
-                preview(seen._replace(x=x, x0=x0) if form.ends else seen)
+                given = {k: v[done : done + len(seen.x)] for k, v in cond.items()}
+                x, x0 = (form.completed(np.asarray(a), given) for a in (seen.x, seen.x0))
+                preview(seen._replace(x=x, x0=x0))
 
         by_rows = preview is not None or rows >= LONG
         watch = {"preview": look, "every": every} if by_rows else {}
@@ -360,7 +360,7 @@ class Job:
                 now, count = time.monotonic(), len(x)
                 carried = {k: v[done : done + count] for k, v in cond.items()}
                 yield {
-                    "arr_0": form.ended(self.decoding(x), carried),
+                    "arr_0": form.completed(self.decoding(x), carried),
                     **{FILED.get(k, k): v for k, v in carried.items()},
                     "passes": np.array(generation.passes[-count:], np.int32),
                     "seconds": np.full(count, (now - last) / count),

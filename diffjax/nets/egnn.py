@@ -1,6 +1,7 @@
-"""EGNN: a network of points (B, N, d) that commutes with rotations, reflections and permutations.
+"""EGNN: a network of points that commutes with rotations, reflections and permutations.
 
-Source: arXiv:2102.09844, in the dense form that arXiv:2203.17003 uses for diffusion.
+Items are points (B, N, d), or points with invariant features (B, N, d + k) such as the elements of
+atoms. Source: arXiv:2102.09844, in the dense form that arXiv:2203.17003 uses for diffusion.
 """
 
 from __future__ import annotations
@@ -75,15 +76,18 @@ class EGNN(nn.Module):
     """Network whose output rotates, reflects and permutes with its input, and ignores its place.
 
     With the points x that the layers move to y, and features h of the nodes, the output of point i
-    is w(h_i) (y_i - x_i) + v(h_i) x_i, where x is centred. It starts at zero. learn_variance:
-    return a second output u(h_i) + s(h_i) |x_i|^2 / d, one invariant number for all coordinates of
-    a point.
+    is w(h_i) (y_i - x_i) + v(h_i) x_i, where x is centred. It starts at zero. features: the number
+    k of the last values of a point that are invariant; their output is r(h_i) + q(h_i) times the
+    values. Where items have lengths, h starts with the logarithm of the number of points as well.
+    learn_variance: return a second output u(h_i) + s(h_i) |x_i|^2 / d, one invariant number for all
+    values of a point.
     """
 
     width: int = 64
     depth: int = 4
     radial: int = 16
     reach: float = 6.0
+    features: int = 0
     conditions: Conditions = NONE
     learn_variance: bool = False
 
@@ -91,9 +95,10 @@ class EGNN(nn.Module):
     def __call__(
         self, x: Points, c_noise: Float[Array, " b"], cond: Cond | None, train: bool = False
     ) -> Output:
-        if x.ndim != 3 or x.shape[1] < 2:
-            raise ValueError(f"egnn with input {x.shape}: needs points (B, N, d) with N >= 2")
-        cond, n = self.conditions.check(x, cond), x.shape[-1]
+        if x.ndim != 3 or x.shape[1] < 2 or x.shape[2] <= self.features:
+            needs = f"(B, N, d + {self.features})" if self.features else "(B, N, d)"
+            raise ValueError(f"egnn with input {x.shape}: needs points {needs} with N >= 2")
+        cond, n = self.conditions.check(x, cond), x.shape[-1] - self.features
         known = self.conditions.beside(x, cond)
         inside = self.conditions.inside(x, cond)
         there = jnp.ones(x.shape[:2], x.dtype) if inside is None else inside.astype(x.dtype)
@@ -106,16 +111,23 @@ class EGNN(nn.Module):
         h = Dense(self.width)(emb)[:, None] + 0 * there[..., None]
         if known.shape[-1] > n:
             h = h + Dense(self.width, use_bias=False, name="local")(known[..., n:])
+        if inside is not None:
+            h = h + Dense(self.width, use_bias=False, name="count")(jnp.log(count))
         y, first = x, bumps(between(x)[1], self.radial, self.reach)
         for _ in range(self.depth):
             h, y = Layer(self.width, self.radial, self.reach)(h, y, first, share)
-        out = Dense(2 * (1 + self.learn_variance), kernel_init=zeros, name="out")(h)
+        scalars = 2 * self.features
+        out = Dense(2 + scalars + 2 * self.learn_variance, kernel_init=zeros, name="out")(h)
         out = there[..., None] * out
-        vectors = out[..., :1] * (y - x) + out[..., 1:2] * x
+        values = out[..., :1] * (y - x) + out[..., 1:2] * x
+        if self.features:
+            r, q = jnp.split(out[..., 2 : 2 + scalars], 2, -1)
+            invariant = r + q * known[..., n : n + self.features]
+            values = jnp.concatenate([values, invariant], -1)
         if not self.learn_variance:
-            return vectors
-        scalars = out[..., 2:3] + out[..., 3:] * (x**2).mean(-1, keepdims=True)
-        return vectors, jnp.broadcast_to(scalars, vectors.shape)
+            return values
+        variance = out[..., -2:-1] + out[..., -1:] * (x**2).mean(-1, keepdims=True)
+        return values, jnp.broadcast_to(variance, values.shape)
 
 
 def egnn(
@@ -123,24 +135,28 @@ def egnn(
     depth: int = 4,
     radial: int = 16,
     reach: float = 6.0,
+    features: int = 0,
     conditions: tuple[Condition, ...] = (),
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """An equivariant network of points (B, N, d), `EGNN`; a bad setting raises ValueError.
+    """An equivariant network of points (B, N, d + features), `EGNN`.
 
     width: of the features of a node and of a message, >= 2. depth: number of layers, >= 1. radial:
     number of features of a distance, >= 2. reach: the distance that they cover, in units of the
-    network's input, > 0. conditions: inputs besides x, as vectors, maps (B, N, size) of invariant
+    network's input, > 0. features: how many of the last values of a point are invariant, >= 0.
+    conditions: inputs besides x, as vectors, maps (B, N, size) of invariant
     features of the points, or the length, in which case further points are ignored and their output
     is 0. learn_variance: return a second, invariant output for the variance of a step. dtype: the
-    type of the compute, float32 or bfloat16; parameters, input and output are float32.
+    type of the compute, float32 or bfloat16; parameters, input and output are float32. Raises
+    ValueError for a setting out of range.
 
     >>> egnn(width=16, depth=2)
     Network(EGNN)
     """
     at_least(2, width=width, radial=radial)
     at_least(1, depth=depth)
+    at_least(0, features=features)
     positive(reach=reach)
     known = settled(conditions, "egnn", (*VECTORS, "beside"))
-    return linen(EGNN(width, depth, radial, reach, known, learn_variance), dtype)
+    return linen(EGNN(width, depth, radial, reach, features, known, learn_variance), dtype)

@@ -45,8 +45,9 @@ class Forcing(Objective):
     shared: the probability that all lanes of an item share one time, as in ordinary sampling.
     known: the probability of each lane to be known: it has no noise, the time t_min and no error.
     past: the probability that an item has a known past, the first n lanes, with n uniform from 1 to
-    all but one. weight, draw, error, condition_dropout: as in `Denoising`; the draw is that of each
-    lane.
+    all but one. between: the probability that, instead, its first and its last lane are known, as
+    for plans from a start to a goal. weight, draw, error, condition_dropout: as in `Denoising`; the
+    draw is that of each lane.
 
     Metrics: `loss`; `loss_at_logsnr` (2, bins), sums and counts of the loss of positions by noise
     level. Raises ValueError for settings out of range.
@@ -77,6 +78,7 @@ class Forcing(Objective):
     shared: float = 0.1
     known: float = 0.0
     past: float = 0.1
+    between: float = 0.0
 
     def __post_init__(self):
         by_name = "names are for configs only"
@@ -87,6 +89,7 @@ class Forcing(Objective):
         object.__setattr__(self, "sizes", tuple(self.sizes))
         positions(sum(self.sizes), self.sizes)
         checks.within(0, 1, shared=self.shared, known=self.known, past=self.past)
+        checks.within(0, 1 - self.past, between=self.between)
         if self.known == 1:
             raise ValueError("known=1: no lane has noise; needs known < 1")
 
@@ -159,9 +162,10 @@ class Forcing(Objective):
         t, factor = self.draw(model.sde, u, state)
         known = jax.random.bernoulli(key_known, self.known, (size, count))
         if count > 1:
-            past = jax.random.bernoulli(key_past, self.past, (size, 1))
-            n = jax.random.randint(key_n, (size, 1), 1, count)
-            known |= past & (jnp.arange(count)[None] < n)
+            kind = jax.random.uniform(key_past, (size, 1))
+            n, lane = jax.random.randint(key_n, (size, 1), 1, count), jnp.arange(count)[None]
+            known |= (kind < self.past) & (lane < n)
+            known |= (kind >= 1 - self.between) & (lane % (count - 1) == 0)
         return t, factor, known
 
 
@@ -179,7 +183,7 @@ def check_sizes(sizes: tuple[int, ...], model: Model, shape: tuple[int, ...]) ->
     if not together:
         raise ValueError(
             f"{model.network}: takes one time per sample; allowed: dit without joint tokens and "
-            f"without a second time"
+            f"without a second time, mlp with lanes=True"
         )
     if bad := [size for size in sizes if size % together]:
         raise ValueError(

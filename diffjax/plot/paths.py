@@ -73,7 +73,7 @@ def animation(path: Path, frames: Sequence[np.ndarray]) -> None:
 
 def _sides(x: np.ndarray, items: Kind) -> np.ndarray:
     """Return states (R, N, ...) as uint8 pictures (N, R, h, w, c), each in a visible range."""
-    scale = np.maximum(1, x.std(axis=tuple(range(2, x.ndim)), keepdims=True))
+    scale = np.maximum(1, np.nanstd(x, axis=tuple(range(2, x.ndim)), keepdims=True))
     scaled = (x / scale).reshape(-1, *x.shape[2:])
     tiles = items.tiles(items.denormalise(scaled, items.dtypes[0]))
     return tiles.reshape(*x.shape[:2], *tiles.shape[1:]).swapaxes(0, 1)

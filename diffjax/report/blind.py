@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import json
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.data.kinds.players import uri
 from diffjax.data.kinds.storing import wav_bytes
 from diffjax.report import pictures
 from diffjax.report.page import style
@@ -143,4 +143,4 @@ def document(trials: Trials) -> str:
 
 def _played(sound: np.ndarray, rate: int) -> str:
     """Return the data URI of a sound (L, channels), which loses nothing."""
-    return f"data:audio/wav;base64,{base64.b64encode(wav_bytes(sound, rate)).decode()}"
+    return uri("audio/wav", wav_bytes(sound, rate))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from diffjax.data.kinds.players import uri
 
 BYTES = 3_000_000
 """Approximate bytes of all pictures of a page together; as text they are a third larger."""
@@ -36,7 +37,7 @@ def lossless(picture: np.ndarray) -> str:
     """Return the lossless data URI of a picture uint8 (H, W, 3), whatever its size."""
     from PIL import Image
 
-    return _uri("png", _saved(Image.fromarray(picture), "png"))
+    return uri("image/png", _saved(Image.fromarray(picture), "png"))
 
 
 def _encode(image: Any, most: int) -> str:
@@ -47,14 +48,10 @@ def _encode(image: Any, most: int) -> str:
         encoded = _saved(smaller, kind)
         if len(encoded) <= most:
             break
-    return _uri(kind, encoded)
+    return uri(f"image/{kind}", encoded)
 
 
 def _saved(image: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
     return buffer.getvalue()
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -6,11 +6,15 @@ import functools
 from pathlib import Path
 
 from diffjax import builder
+from diffjax.builder.lanes import check_trained
 from diffjax.config import Config, ConfigError, arguments
 from diffjax.data.encoded import about
 from diffjax.evaluation import Subject
 from diffjax.runs.adapters import Adapters
 from diffjax.runs.trained import load
+from diffjax.samplers.plan import Sampling
+from diffjax.sde import SDE
+from diffjax.training.experiment import Experiment
 
 
 def data_section(text: str) -> Config:
@@ -77,5 +81,12 @@ def subject(
         workdir=workdir,
         seed=seed,
         batch_size=batch_size,
-        plan=None if sampling is None else functools.partial(e.plan, trained.sde),
+        plan=None if sampling is None else functools.partial(_planned, e, trained.sde),
     )
+
+
+def _planned(e: Experiment, sde: SDE, known: tuple[int, ...] = ()) -> Sampling:
+    """Return the plan of sampling; raise ConfigError for known positions without lanes."""
+    if known:
+        check_trained(e.loss, "--metrics")
+    return e.plan(sde, known=known)

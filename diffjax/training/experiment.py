@@ -18,7 +18,7 @@ from diffjax.arrays import Params, stream, taken
 from diffjax.checks import at_least
 from diffjax.codecs import Decoding
 from diffjax.config import ConfigError
-from diffjax.data.conditions import WEIGHT
+from diffjax.data.conditions import WEIGHT, likely
 from diffjax.data.form import Form
 from diffjax.data.pipeline import Batches, Reading, centred
 from diffjax.data.source import Drawn, NoSplit, Source, load
@@ -235,13 +235,16 @@ class Experiment:
     def defaults(self) -> dict[str, np.ndarray]:
         """The default conditions as rows, which samples use in turn.
 
-        Where the label is the only condition, they are labels 0, 1, ...; otherwise, they are those
-        of the first held-out items, or of training items where none are held out. Raises
-        ConfigError where the data set cannot be opened.
+        Where the label is the only condition, they are labels 0, 1, ...; where the length is the
+        only one and the form counts the lengths of the training items, they are drawn from these;
+        otherwise, they are those of the first held-out items, or of training items where none are
+        held out. Raises ConfigError where the data set cannot be opened.
         """
         if self.form.names in ([], ["label"]):
             label = np.arange(self.classes, dtype=np.int32)
             return {"label": label} if self.classes else {}
+        if self.form.names == ["length"] and self.form.lengths:
+            return {"length": likely(self.form.lengths, DEFAULTS)}
         source = self.unseen
         items = source[np.arange(min(len(source), DEFAULTS))]
         cut = centred(items, self.reading, source.form)

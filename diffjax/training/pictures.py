@@ -34,7 +34,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     plan = layout.put(e.plan(denoise.sde))
     result = generate(denoise, plan, key, index, cond, shape=e.shape)
     plan.check(result._replace(bad=layout.whole(result.bad)))
-    x = e.form.ended(e.decoding(layout.whole(result.x)), conditions)
+    x = e.form.completed(e.decoding(layout.whole(result.x)), conditions)
     return e.decoding.stored.picture(x, conditions.get("label"))
 
 

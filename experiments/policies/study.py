@@ -6,7 +6,8 @@ The runs are those of the config `maze`. The regression has the same network and
 at t = 1 alone, where x_t is noise and the best prediction is the mean of the chunks of actions
 given the observation; it acts by one step of DDIM. Each policy runs in the same NUM episodes.
 `both ways` is the share of episodes, among those whose first move may be horizontal or vertical on
-a shortest path, in which it is horizontal. Writes policies.json, paths.png and success.png.
+a shortest path, in which it is horizontal; a cell in a corridor, with a shortest path to either end
+of it, is none of these. Writes policies.json, paths.png and success.png.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from diffjax import cli, plot
 from diffjax.arrays import stream
 from diffjax.data.kinds import figures
-from diffjax.environments import Episodes, Maze, demonstrate
+from diffjax.environments import Environment, Episodes, Maze, demonstrate
 from diffjax.environments.maze import State
 from diffjax.evaluation.policies import policy, rollout, shares
 from diffjax.files import write_text
@@ -62,19 +63,38 @@ def run(trained: Trained, where: Maze, num: int) -> Episodes:
     return jax.tree.map(np.asarray, ended)
 
 
-def horizontal(states: State) -> dict[str, Any]:
-    """Return the share of horizontal first moves where both kinds are on a shortest path."""
-    graph, start, goal = MAZE.graph, states.start[0], states.goal[0]
+def horizontal(position: np.ndarray, start: np.ndarray, goal: np.ndarray) -> dict[str, Any]:
+    """Return the share of horizontal first moves where one of each kind is on a shortest path.
+
+    position: all places (T, N, 2). start, goal: the cells (N,). left: the share of these episodes
+    that leave their first cell along a shortest path, which are those that count.
+    """
+    graph = MAZE.graph
     around = graph.neighbours[start]
     closer = graph.distance[around, goal[:, None]] < graph.distance[start, goal][:, None]
-    apart = np.linalg.norm(states.position[:, :, None] - graph.centres, axis=-1)
+    apart = np.linalg.norm(position[:, :, None] - graph.centres, axis=-1)
     cells = apart.argmin(-1)  # (T, N)
     left = cells != start
     first = np.take_along_axis(cells, left.argmax(0)[None], 0)[0]
     move = (around == first[:, None]) & closer
-    counted = (closer.sum(1) == 2) & left.any(0) & move.any(1)
+    both = (closer[:, :2].sum(1) == 1) & (closer[:, 2:].sum(1) == 1)
+    counted = both & left.any(0) & move.any(1)
     share = float(move[counted, :2].any(1).mean()) if counted.any() else 0.0
-    return {"share": share, "interval": wilson(share, int(counted.sum()))}
+    left_share = float(counted.sum() / max(both.sum(), 1))
+    return {"share": share, "interval": wilson(share, int(counted.sum())), "left": left_share}
+
+
+def expert(where: Environment, num: int) -> dict[str, Any]:
+    """Return the shares of success of the expert in the same episodes."""
+    keys = jax.random.split(stream(0, "study"), num)
+    shown = jax.tree.map(np.asarray, demonstrate(where, keys, steps=where.steps))
+    start = jax.vmap(lambda key: where.reset(jax.random.fold_in(key, 0)))(keys)
+    ended = Episodes(shown.success, jax.vmap(where.group)(start), shown.length)
+    row = shares(ended, where.groups)
+    if isinstance(where, Maze):
+        place = np.moveaxis(shown.observations[..., :2], 1, 0)
+        row["both ways"] = horizontal(place, np.asarray(start.start), np.asarray(start.goal))
+    return row
 
 
 def decision(trained: Trained, calls: int = 30) -> dict[str, float]:
@@ -93,8 +113,10 @@ def decision(trained: Trained, calls: int = 30) -> dict[str, float]:
 
 def measured(ended: Episodes) -> dict[str, Any]:
     """Return the shares of success and of horizontal first moves."""
-    assert ended.states is not None
-    return shares(ended, MAZE.groups) | {"both ways": horizontal(ended.states)}
+    states = ended.states
+    assert states is not None
+    both = horizontal(states.position, states.start[0], states.goal[0])
+    return shares(ended, MAZE.groups) | {"both ways": both}
 
 
 def study(run_of: Path, regression: Path, out: Path, num: int) -> None:
@@ -104,7 +126,8 @@ def study(run_of: Path, regression: Path, out: Path, num: int) -> None:
         f"diffusion, {n} steps": functools.partial(resampled, trained, {"steps": n}) for n in STEPS
     }
     policies["regression"] = lambda: mean
-    report: dict[str, Any] = {"trained": trained.step, "episodes": num, "rows": {}}
+    report: dict[str, Any] = {"trained": trained.step, "episodes": num}
+    report["rows"] = {"expert": expert(MAZE, num)}
     for name, make in policies.items():
         began = time.process_time()
         row = measured(run(made := make(), MAZE, num)) | {"decision": decision(made)}
@@ -129,20 +152,21 @@ def paths(drawn: dict[str, Episodes]) -> np.ndarray:
         panels[name] = (ended.states.position.swapaxes(0, 1), ended.success)
     figure = Figure(figsize=(12, 3.4), dpi=100, layout="constrained")
     for axes, (name, (place, won)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        side, walls = MAZE.graph.side, MAZE.graph.walls
-        for x, y in walls - side / 2:
-            axes.add_patch(_square(x, y, side))
+        walls(axes)
         for path, good in zip(place, won, strict=True):
             axes.plot(*path.T, color="tab:blue" if good else "tab:red", linewidth=0.8, alpha=0.6)
-        axes.set(title=f"{name}: {int(won.sum())} of {len(won)}", xticks=[], yticks=[])
-        axes.set(xlim=(-1, 1), ylim=(-7 / 9, 7 / 9), aspect="equal")
+        axes.set(title=f"{name}: {int(won.sum())} of {len(won)}")
     return figures.drawn(figure)
 
 
-def _square(x: float, y: float, side: float) -> Any:
+def walls(axes: Any) -> None:
+    """Draw the walls of the maze."""
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x, y), side, side, color="0.6")
+    side = MAZE.graph.side
+    for x, y in MAZE.graph.walls - side / 2:
+        axes.add_patch(Rectangle((x, y), side, side, color="0.6"))
+    axes.set(xlim=(-1, 1), ylim=(-7 / 9, 7 / 9), aspect="equal", xticks=[], yticks=[])
 
 
 def curve(rows: dict[str, Any]) -> np.ndarray:
@@ -175,7 +199,7 @@ def tables(folder: Path) -> dict[str, str]:
             name,
             *(percent(row[k], row["intervals"][k]) for k in ("success", *MAZE.groups)),
             percent(row["both ways"]["share"], row["both ways"]["interval"]),
-            f"{1000 * row['decision']['cpu']:.1f}",
+            f"{1000 * row['decision']['cpu']:.1f}" if "decision" in row else "",
         ]
         for name, row in report["rows"].items()
     ]

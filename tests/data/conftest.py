@@ -14,6 +14,7 @@ from diffjax.data import SOURCES, Source
 from diffjax.data.dreambooth import ABOUT, FILE
 from diffjax.data.form import labelled
 from diffjax.data.kinds.films import GIF
+from diffjax.data.kinds.molecule_files import block
 from diffjax.data.kinds.storing import WAV
 
 
@@ -33,6 +34,7 @@ def source(request) -> Callable[[str], Source]:
         },
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
         "sounds": lambda: {"path": str(of("tiny_sounds")), "length": 64, "holdout": 0.3},
+        "meshes": lambda: {"path": str(of("tiny_meshes")), "points": 8, "holdout": 0.3},
         "winds": lambda: {"path": str(of("tiny_winds")), "factor": 1},
         "relief": lambda: {"path": str(of("tiny_relief")), "side": 4, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
@@ -48,6 +50,7 @@ def source(request) -> Callable[[str], Source]:
         "series": dict,
         "dw4": lambda: {"size": 40},
         "lj13": lambda: {"size": 40},
+        "molecules": lambda: {"path": str(of("tiny_molecules")), "atoms": 8, "holdout": 0.3},
         "demonstrations": lambda: {"episodes": 8, "horizon": 4},
         "moving_digits": lambda: {"size": 200, "frames": 3},
         "clips": lambda: {"path": str(of("tiny_clips")), "length": 3, "size": 6, "holdout": 0.3},
@@ -103,12 +106,36 @@ def tiny_clips(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_meshes(tmp_path_factory) -> Path:
+    """Twenty tetrahedra."""
+    folder = tmp_path_factory.mktemp("meshes")
+    faces = "f 1 2 3\nf 1 2 4\nf 1 3 4\nf 2 3 4\n"
+    for k in range(20):
+        corners = np.random.default_rng(k).normal(size=(4, 3))
+        rows = "".join(f"v {x:.4f} {y:.4f} {z:.4f}\n" for x, y, z in corners)
+        (folder / f"{k}.obj").write_text(rows + faces)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_lines(tmp_path_factory) -> Path:
     """Forty words of up to five letters, and lines that are left out."""
     rng, place = np.random.default_rng(0), tmp_path_factory.mktemp("lines") / "words"
     words = ["".join(rng.choice([*"abcdef"], n)) for n in rng.integers(1, 6, 60)]
     place.write_text("\n".join([*words, "", "Upper", "longer", "o'er"]) + "\n")
     return place
+
+
+@pytest.fixture(scope="session")
+def tiny_molecules(tmp_path_factory) -> Path:
+    """Forty molecules of 3 to 8 atoms at random places, in an .sdf file."""
+    rng, texts = np.random.default_rng(0), []
+    for k in range(40):
+        elements = np.array(["C", "O", *rng.choice([*"HCNOF"], rng.integers(1, 7))])
+        texts.append(block(rng.normal(size=(len(elements), 3)), elements, f"molecule {k}"))
+    path = tmp_path_factory.mktemp("molecules") / "few.sdf"
+    path.write_text("".join(texts))
+    return path
 
 
 @pytest.fixture(scope="session")

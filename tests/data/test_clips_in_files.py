@@ -38,6 +38,16 @@ def test_windows_are_cut_from_the_files(tmp_path):
     assert colour.form.shape == (3, 4, 4, 3)
 
 
+def test_folders_are_classes(tmp_path):
+    """Clips would have the labels of other clips, where a short file is left out."""
+    for name, lengths in (("run", (2, 6)), ("walk", (6,))):
+        for k, length in enumerate(lengths):
+            GIF.write(tmp_path / name / f"{k}.gif", ramps(1, length)[0], {}, {})
+    source = clips("train", str(tmp_path), length=3, size=8, holdout=0.0, classes=True)
+    assert source.form.class_names == ("run", "walk")
+    assert source.labels().tolist() == [0, 0, 1, 1]
+
+
 def test_files_that_do_not_fit_are_named(tmp_path, capsys, monkeypatch):
     """A traceback of Pillow would not say which of a thousand files is damaged."""
     GIF.write(tmp_path / "short.gif", ramps(1, 2)[0], {}, {})
@@ -54,7 +64,7 @@ def test_files_that_do_not_fit_are_named(tmp_path, capsys, monkeypatch):
     with pytest.raises(ValueError, match='need imageio-ffmpeg: pip install "diffjax\\[video\\]"'):
         clips("train", str(tmp_path), length=4, holdout=0.0)
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match=r"no files \*\.mp4 or \*\.gif in it"):
+    with pytest.raises(ValueError, match=r"no files \*\.gif or \*\.mp4 in it"):
         clips("train", str(tmp_path / "none"))
 
 

@@ -1,5 +1,6 @@
 """Episodes of policies in every environment, and demonstrations of their experts."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from diffjax import samplers
 from diffjax.arrays import pytree, stream
 from diffjax.data import Form, Memory, Reading, demonstrations
-from diffjax.environments import ENVIRONMENTS, Episodes, demonstrate, environment, episodes
+from diffjax.environments import ENVIRONMENTS, Episodes, demonstrate, environment, episodes, plans
 from diffjax.evaluation import Subject
 from diffjax.evaluation.policies import policy, rollout, shares, success
 from diffjax.guidance import Conditional
@@ -185,16 +186,63 @@ def test_items_are_windows_of_the_actions_until_success():
             np.testing.assert_array_equal(items["vector"][row], shown.observations[k, t])
 
 
-def test_plans_are_places_from_the_first_step_to_the_goal():
-    """A plan would not begin at the start, or skip steps."""
-    source = demonstrations("train", episodes=6, horizon=17, every=4, noise=0.0)
+def test_plans_are_the_states_of_an_episode_and_the_actions_between_them():
+    """A plan would not begin where the episode is, skip actions, or execute others."""
+    source = demonstrations("train", episodes=6, horizon=9, every=4, noise=0.0)
     env = environment("maze")
-    act = functools.partial(demonstrate, env, steps=68)
+    act = functools.partial(demonstrate, env, steps=100)
     shown = jax.jit(act)(jax.random.split(stream(0, "demonstrations train"), 6))
-    places = env.scale * source[np.arange(6)]["x"]
-    np.testing.assert_allclose(places, shown.observations[:, ::4, :2], atol=1e-6)
-    np.testing.assert_allclose(places[:, -1], shown.observations[:, 0, 4:6], atol=1e-3)
-    assert not source.form.conditions
+    first = np.concatenate([[0], np.cumsum(shown.length)])
+    assert len(source) == first[-1] and source.form.names == ["vector"]
+    assert dict(source.form.units) == {"environment": "maze", "every": 4}
+    items = source[first[:-1] + 3]  # from the fourth step
+    plan = items["x"]
+    np.testing.assert_array_equal(items["vector"], shown.observations[:, 3])
+    assert plan.shape[1:] == (9, plans.width(env, 4))
+    states = shown.observations[:, 3:36:4, : env.moving]
+    np.testing.assert_allclose(env.scale * plan[..., : env.moving], states, atol=1e-6)
+    np.testing.assert_allclose(plans.actions(env, plan), shown.actions[:, 3:35], atol=1e-6)
+    start, goal = plans.ends(env, shown.observations[:, 3], 4)
+    np.testing.assert_allclose(plan[:, 0], start, atol=1e-6)
+    late = source[first[1:] - 1]["x"]  # from the last step before success
+    np.testing.assert_allclose(late[:, -1], goal, atol=2e-2)
+
+
+@pytree
+@dataclass(frozen=True)
+class Planner:
+    """A denoiser that is certain of the plan of `to_goal` between the first and the last row."""
+
+    sde: SDE = field(default=FLOW, metadata={"static": True})
+
+    def __call__(self, x, t, cond=None, *, key=None):
+        assert cond is not None and t.shape == x.shape[:2]
+        env, goal = environment("maze"), x[:, -1, :2]
+        led = (goal[:, None] - x[:, 1:-1, :2]).repeat(2, 1).reshape(len(x), -1, 4)
+        rows = jnp.concatenate([x[:, 1:-1, : env.moving], led], -1)
+        plan = jnp.concatenate([x[:, :1], rows, x[:, -1:]], 1)
+        return predict(FLOW, x, t, plan)
+
+
+def test_a_certain_planner_is_executed_from_the_known_start_to_the_known_goal(straight):
+    """Rows would be taken for others, or the plan of another episode be executed."""
+    times = np.where(np.arange(5) % 4 == 0, 0.0, np.array([1.0, 0.5, 0.0])[:, None])
+    plan = Plan(samplers.lanes(samplers.ddim, FLOW, times), Conditional())
+    env, seen = environment("maze"), jnp.arange(60.0).reshape(2, 30) / 60
+    actions = policy(Planner(), plan, env, (5, 8), every=2)(seen, keys(2))
+    np.testing.assert_allclose(actions, to_goal(seen), rtol=1e-4, atol=1e-5)
+    more = {"shape": (5, 8), "execute": 8, "every": 2}
+    ended = rollout(Planner(), plan, env, keys(N), **more)
+    np.testing.assert_array_equal(ended.success, straight.success)
+    np.testing.assert_array_equal(ended.length, straight.length)
+    seen = (Spec("vector", "vector", 30),)
+    form = Form("trajectory", (5, 8), seen, units=(("environment", "maze"), ("every", 2)))
+    of = dataclasses.replace(subject(form), denoise=Planner(), plan=lambda known: plan)
+    assert 0.05 < success(of, num=50)["success"] < 0.6
+    with pytest.raises(ValueError, match="execute=9: needs 1 <= execute <= 8"):
+        success(of, num=50, execute=9)
+    with pytest.raises(ValueError, match="Push: its goal is no single state; allowed: Maze"):
+        plans.ends(environment("push"), jnp.zeros((1, 8)), 2)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +252,7 @@ def test_plans_are_places_from_the_first_step_to_the_goal():
         ({"environment": "mase"}, "mase.*known: maze, push"),
         ({"episodes": 0}, "episodes=0"),
         ({"horizon": 0}, "horizon=0"),
+        ({"horizon": 1, "every": 2}, "horizon=1"),
         ({"noise": -1.0}, "noise=-1"),
     ],
 )

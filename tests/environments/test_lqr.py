@@ -1,7 +1,8 @@
 """Plans of a linear system with quadratic cost are Gaussian, so planning by conditioning is exact.
 
 With p(plan) in proportion to exp(-cost / 2), the mean of the plans from a start is the plan of the
-linear-quadratic regulator (Riccati), and a known goal is one more condition.
+linear-quadratic regulator (Riccati), and a known goal is one more condition. A quadratic value that
+guides plans of any behaviour is a measurement, so guidance by it is exact too.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import pytest
 from diffjax import samplers
 from diffjax.analytic import Correlated
 from diffjax.guidance import GuidedDenoiser
-from diffjax.inverse import Mask, Measurement, Posterior, Tweedie
+from diffjax.inverse import Mask, Measurement, Posterior, Reward, Scale, Tilted, Tweedie
 from diffjax.schedules import Cosine
 from diffjax.sde import VP
 
@@ -129,3 +130,63 @@ def test_a_plan_is_exact_given_its_start_and_its_goal(plans, run, goal):
     np.testing.assert_allclose(plan[0], mean, atol=5e-3)
     if goal is None:
         np.testing.assert_allclose(plan[0], regulated(START), atol=5e-3)
+
+
+@pytest.fixture(scope="module")
+def behaviour():
+    """Plans from START of random actions u ~ N(0, R^-1), which know no goal: mean, covariance.
+
+    Beside them the weights (D,) of the states in the cost, which the value is: -x^T W x / 2.
+    """
+    state, move, rows, more, weight = START, np.zeros((2, T)), [], [], []
+    for t in range(T):
+        action = np.eye(1, T, t)
+        rows += [state, np.zeros(1)]
+        more += [move, action]
+        weight += [np.diag(Q), np.zeros(1)]
+        state, move = A @ state, A @ move + B @ action
+    mean, linear = np.concatenate([*rows, state]), np.concatenate([*more, move])
+    return mean, linear @ linear.T / R[0, 0], np.concatenate([*weight, np.diag(LAST)])
+
+
+def tilted(behaviour):
+    """The mean and the covariance of the plans times exp(value), which are Gaussian again."""
+    mean, cov, weight = behaviour
+    gain = cov @ np.linalg.inv(np.eye(len(mean)) + weight[:, None] * cov)
+    return mean - gain @ (weight * mean), gain
+
+
+def test_random_plans_weighted_by_their_value_have_the_mean_of_the_riccati_recursion(behaviour):
+    """Planning by a value would not be optimal even with an exact model."""
+    np.testing.assert_allclose(tilted(behaviour)[0], regulated(START), atol=1e-9)
+
+
+def test_guidance_by_a_quadratic_value_is_exact_as_a_measurement_and_known_as_a_gradient(behaviour):
+    """Guided plans would be others than those of the value, by an unknown amount.
+
+    As the measurement 0 = W^(1/2) x + n the value gives the exact E[x0 | x_t, value]. Its gradient
+    alone moves x0 by -C_t W x0_hat, with C_t the covariance of x0 given x_t: the first order of the
+    exact move -(1 + C_t W)^-1 C_t W x0_hat.
+    """
+    mean, cov, weight = behaviour
+    var, basis = np.linalg.eigh(cov)
+    var = np.where(var < 1e-9, 0, var)
+    data = Correlated(*(jnp.asarray(a, jnp.float32) for a in (mean, basis, var)))
+    denoise, root = data.flow_map(VP_), jnp.asarray(np.sqrt(weight), jnp.float32)[None]
+    value = Reward(lambda x0: -0.5 * ((root * x0) ** 2).sum(1))
+    exact = Posterior(Measurement(0 * root, Scale(root), 1.0), Tweedie(iterations=8))
+    t = np.array([0.9, 0.5, 0.2])
+    x = np.random.default_rng(0).normal(size=(3, len(mean)))
+    views = jax.jit(lambda *a: [GuidedDenoiser(denoise, g)(*a).x0 for g in (exact, Tilted(value))])
+    posterior, gradient = views(*(jnp.asarray(a, jnp.float32) for a in (x, t)))
+    for k in range(3):
+        alpha, sigma = (float(a(jnp.asarray(t[k]))) for a in (VP_.alpha, VP_.sigma))
+        shrink = alpha * cov @ np.linalg.inv(alpha**2 * cov + sigma**2 * np.eye(len(mean)))
+        x0, left = mean + shrink @ (x[k] - alpha * mean), cov - alpha * shrink @ cov
+        move = left @ (weight * x0)
+        np.testing.assert_allclose(gradient[k], x0 - move, atol=2e-3)
+        move = np.linalg.solve(np.eye(len(mean)) + left * weight, move)
+        np.testing.assert_allclose(posterior[k], x0 - move, atol=2e-3)
+        centre, spread = tilted(behaviour)
+        shrink = alpha * spread @ np.linalg.inv(alpha**2 * spread + sigma**2 * np.eye(len(mean)))
+        np.testing.assert_allclose(x0 - move, centre + shrink @ (x[k] - alpha * centre), atol=1e-9)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from diffjax.data.bonds import bonds
 from diffjax.evaluation import molecules as judge
 
 METHANE = (
@@ -18,7 +19,7 @@ WATER = (
 def test_known_molecules_have_their_bonds_and_angles():
     """A valid molecule would be counted as broken: 109.47 degrees and 1.09 angstrom in methane."""
     for (x, elements), angle, length in ((METHANE, 109.4712, 1.09), (WATER, 104.52, 0.9572)):
-        bonded = judge.bonds(x, elements)
+        bonded = bonds(x, elements)
         assert bonded[0].tolist() == [False] + [True] * (len(x) - 1) and not bonded[1:, 1:].any()
         assert judge.whole(bonded, elements) and judge.pieces(bonded) == 1
         np.testing.assert_allclose(judge.angles(x, bonded), angle, atol=0.01)
@@ -29,17 +30,17 @@ def test_broken_molecules_are_not_whole():
     """Free atoms, two pieces, and a hydrogen with two neighbours would pass as molecules."""
     x, elements = WATER
     far = x + np.array([[0, 0, 0], [0, 0, 0], [0, 5.0, 0]])
-    bonded = judge.bonds(far, elements)
+    bonded = bonds(far, elements)
     assert judge.right(bonded, elements).tolist() == [True, True, False]
     assert judge.pieces(bonded) == 2 and not judge.whole(bonded, elements)
     twice = np.concatenate([x, x + 9.0])
-    both = judge.bonds(twice, np.tile(elements, 2))
+    both = bonds(twice, np.tile(elements, 2))
     assert judge.right(both, np.tile(elements, 2)).all()
     assert not judge.whole(both, np.tile(elements, 2))
-    near = judge.bonds(0.4 * x, elements)  # the hydrogens touch
+    near = bonds(0.4 * x, elements)  # the hydrogens touch
     assert judge.right(near, elements).tolist() == [True, False, False]
     with pytest.raises(KeyError, match="Xe"):
-        judge.bonds(x, np.array(["Xe", "H", "H"]))
+        bonds(x, np.array(["Xe", "H", "H"]))
 
 
 def test_a_graph_is_known_in_any_order_and_from_isomers():

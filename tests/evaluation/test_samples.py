@@ -59,8 +59,12 @@ def numbers(found):
 
 OF_SOUNDS = {"log_spectral"}
 """Metrics of sounds alone; see test_spectral.py."""
-OF_PARTICLES = {"energies"}
-"""Metrics of particles alone; see test_energies.py."""
+OF_PARTICLES = {"energies", "clouds"}
+"""Metrics of particles and of clouds alone; see test_energies.py and test_clouds.py."""
+OF_FIELDS = {"spectrum"}
+"""Metrics of fields alone; see test_power.py."""
+OF_MOLECULES = {"molecules"}
+"""Metrics of molecules alone; see test_chemistry.py."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
@@ -69,7 +73,8 @@ OF_VIDEOS = {"one_class", "paths", "motion"}
 """Metrics of videos alone; see test_clips.py."""
 
 
-OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES | OF_VIDEOS
+OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES | OF_FIELDS | OF_MOLECULES
+OF_OTHERS |= OF_VIDEOS
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_SAMPLES) - OF_OTHERS))

@@ -68,6 +68,30 @@ def test_egnn_commutes_with_all_symmetries(x64, axes):
     close(alone(x[:, :4], short)[0], before[0, :4])
 
 
+def test_packed_points_commute_in_their_coordinates_alone(x64):
+    """Elements of atoms would turn with the molecule, or depend on its orientation or padding."""
+    x, cond = inputs(3)
+    packed = np.concatenate([x, np.random.default_rng(2).normal(size=(2, POINTS, 4))], -1)
+    cond = {"length": cond["length"]}
+    apply = applied(egnn(8, 2, 4, features=4, conditions=(Length(POINTS),)), packed, cond)
+    before = apply(packed, cond)
+    assert np.abs(before[1]).min() > 1e-3 and not before[0, 4:].any()
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10 * np.abs(before).max())
+    for q in (rotation(3, 2), rotation(3, 3)):
+        turn = lambda a, q=q: np.concatenate([a[..., :3] @ q, a[..., 3:]], -1)
+        close(apply(turn(packed), cond), turn(before))
+    order = np.array([2, 0, 3, 1, 4])
+    close(apply(packed[:, order], cond), before[:, order])
+    moved = packed + np.array([3.0, -1.0, 2.0, 0, 0, 0, 0])
+    close(apply(moved, cond), before)
+    wide = np.pad(packed, ((0, 0), (0, 2), (0, 0)), constant_values=np.nan)
+    more = applied(egnn(8, 2, 4, features=4, conditions=(Length(POINTS + 2),)), wide, cond)
+    close(more(wide, cond)[:, :POINTS], before)
+    other = packed.copy()
+    other[:, 0, 3:] += 1.0  # an element changes what its neighbours do
+    assert np.abs(apply(other, cond) - before)[:, 1, :3].min() > 1e-4
+
+
 def test_the_second_output_is_one_invariant_number_for_a_point(x64):
     """The variance of a step would depend on the orientation of a molecule."""
     x = inputs(3)[0]
@@ -97,7 +121,16 @@ def test_other_items_and_settings_are_refused():
     for shape in ((2, 4), (2, 1, 3), (2, 4, 4, 1)):
         with pytest.raises(ValueError, match=r"egnn with input .*needs points \(B, N, d\)"):
             jax.eval_shape(init, jax.random.key(0), jnp.zeros(shape), jnp.ones(2), None)
-    refused: list[dict[str, Any]] = [{"width": 1}, {"depth": 0}, {"radial": 1}, {"reach": 0.0}]
+    narrow = egnn(width=4, depth=1, features=3).init
+    with pytest.raises(ValueError, match=r"needs points \(B, N, d \+ 3\) with N >= 2"):
+        jax.eval_shape(narrow, jax.random.key(0), jnp.zeros((2, 4, 3)), jnp.ones(2), None)
+    refused: list[dict[str, Any]] = [
+        {"features": -1},
+        {"width": 1},
+        {"depth": 0},
+        {"radial": 1},
+        {"reach": 0.0},
+    ]
     for setting in refused:
         with pytest.raises(ValueError, match=next(iter(setting))):
             egnn(**setting)

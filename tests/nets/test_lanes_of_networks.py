@@ -11,7 +11,7 @@ from drawing import random_like
 from test_second_time import SMALL
 
 from diffjax.denoiser import Denoiser, Model, reframe
-from diffjax.nets import NETWORKS, dit
+from diffjax.nets import NETWORKS, dit, mlp
 from diffjax.nets.adapted import adapted
 from diffjax.nets.adapters import LoRA
 from diffjax.nets.conditions import Label, To, Tokens
@@ -59,6 +59,22 @@ def test_each_token_is_modulated_by_its_own_time():
     assert moved[:4].max() == 0 and moved[4:].min() > 1e-4
     moved = np.abs(apply(times, params) - apply(other, params)).max((0, 2))
     assert moved.min() > 1e-4
+
+
+def test_a_perceptron_takes_the_time_of_each_position_where_it_is_asked_to():
+    """A plan between a known start and a known goal could not be sampled by lanes."""
+    network = mlp(width=12, depth=1, lanes=True, conditions=(Label(2),))
+    assert [network.lane(shape) for shape in ((6, 2), (6,))] == [1, 0]
+    assert mlp(width=12, depth=1).lane((6, 2)) == 0
+    assert mlp(width=12, depth=1, lanes=True, conditions=(To(),)).lane((6, 2)) == 0
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 2)), jnp.float32)
+    cond, one = {"label": jnp.array([1, -1])}, jnp.array([0.3, 0.7])
+    params = random_like(jax.eval_shape(network.init, jax.random.key(0), x, one, cond))
+    apply = jax.jit(lambda c: network.apply(params, x, c, cond))
+    each = jnp.repeat(one[:, None], 6, 1)
+    chex.assert_trees_all_close(apply(each), apply(one), rtol=1e-5, atol=1e-5)
+    times = [each.at[:, k].add(0.1) for k in (0, 5)]
+    assert np.abs(apply(times[0]) - apply(times[1])).min() > 1e-6  # of equal mean
 
 
 def test_an_adapted_network_keeps_its_lanes():

@@ -105,6 +105,10 @@ def test_known_lanes_are_drawn_with_their_probabilities():
     past = np.asarray(drawn(Forcing(past=1.0))[2])
     assert (np.diff(past.astype(int), axis=1) <= 0).all()
     np.testing.assert_allclose(np.bincount(past.sum(1), minlength=7)[1:6] / MANY, 0.2, atol=0.03)
+    between = np.asarray(drawn(Forcing(between=0.7, past=0.3))[2])
+    ends = between[:, 0] & between[:, -1] & ~between[:, 1:-1].any(1)
+    assert ends.mean() == pytest.approx(0.7, abs=0.04)
+    assert (np.diff(between[~ends].astype(int), axis=1) <= 0).all()
 
 
 def test_known_lanes_are_clean_and_told_t_min():

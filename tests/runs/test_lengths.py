@@ -17,7 +17,6 @@ from diffjax.data.kinds import KINDS
 from diffjax.data.pipeline import Reading, masked
 from diffjax.denoiser import Model
 from diffjax.draws import Uniform
-from diffjax.evaluation import Real
 from diffjax.nets import Network
 from diffjax.nets.conditions import Length
 from diffjax.objectives import Context, Denoising
@@ -151,13 +150,6 @@ def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
 def test_what_would_see_the_padding_is_refused(tmp_path, change, said):
     """A feature that cannot skip the padding would treat it as data."""
     assert said in refusal(config(stored(tmp_path), **change))
-
-
-def test_metrics_refuse_lengths(tmp_path):
-    """Distances would compare padding."""
-    source, reading = builder.construct_data(config(stored(tmp_path))["data"], "data")
-    with pytest.raises(ValueError, match="metrics: would include the padding of sequences"):
-        Real(source, reading, 10, tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(L, 2), (4, L)])

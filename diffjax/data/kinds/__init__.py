@@ -11,6 +11,7 @@ from diffjax.data.kinds.field import FIELD
 from diffjax.data.kinds.image import IMAGE
 from diffjax.data.kinds.kind import Files, Kind
 from diffjax.data.kinds.latent import LATENT
+from diffjax.data.kinds.molecule import MOLECULE
 from diffjax.data.kinds.points import POINTS
 from diffjax.data.kinds.sequence import SEQUENCE
 from diffjax.data.kinds.table import TABLE
@@ -23,7 +24,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         *(IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, TRAJECTORY, AUDIO, VIDEO, VOLUME, FIELD),
-        CLOUD,
+        *(CLOUD, MOLECULE),
     )
 }
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Shaped
 
 from diffjax.data.kinds import drawing
 from diffjax.data.kinds.kind import Kind, Units, as_they_are, flat
+from diffjax.data.kinds.players import PLAYERS
 from diffjax.data.kinds.storing import WAV, to_int16
 
 
@@ -39,7 +40,7 @@ AUDIO = Kind(
     normalise=normalise,
     denormalise=_denormalise,
     tiles=lambda x: drawing.lines(_waves(x)),
-    files=(WAV,),
+    files=(WAV, PLAYERS),
     window=(-2,),
     lengths=True,
     values=lambda x: flat(_waves(x)),

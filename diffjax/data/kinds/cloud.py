@@ -9,11 +9,14 @@ import numpy as np
 
 from diffjax.data.kinds.figures import SIDE
 from diffjax.data.kinds.kind import Kind, flat
-from diffjax.data.kinds.storing import XYZ
+from diffjax.data.kinds.solid import Solid, shown
+from diffjax.data.kinds.storing import PLY, XYZ, ended
 from diffjax.spaces import Centred
 
 TILE, RADIUS = 64, 3.0
 """Sides of the picture of a cloud and radius of the disc of a point, in pixels."""
+BALL = 0.1
+"""Radius of a point in a turning picture, where clouds have about unit variance."""
 
 
 def centred(x: np.ndarray) -> np.ndarray:
@@ -47,13 +50,28 @@ def tiles(x: np.ndarray) -> np.ndarray:
     return np.round(255 * pictures).astype(np.uint8)[..., None]
 
 
+def solid(x: np.ndarray) -> Solid:
+    """Return a cloud (N, d) as balls around its mean, coloured by height.
+
+    >>> solid(np.array([[0.0, -1.0], [0.0, 1.0]])).positions.tolist()
+    [[0.0, -1.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    from matplotlib import colormaps
+
+    points = np.pad(ended(x), ((0, 0), (0, 3 - x.shape[1]))).astype(np.float64)
+    points = points - points.mean(0)
+    height = np.clip(0.5 + points[:, 1] / (2 * SIDE), 0, 1)
+    colours = np.round(255 * colormaps["viridis"](height)[:, :3]).astype(np.uint8)
+    return Solid(points, colours, np.full(len(points), BALL))
+
+
 CLOUD = Kind(
     name="cloud",
     axes="(N, d)",
     ranks=(2,),
     channels=(2, 3),
     tiles=tiles,
-    files=(XYZ,),
+    files=(XYZ, PLY, *shown(solid, "cloud")),
     space=Centred(),
     values=lambda x: flat(centred(x)),
     noun="cloud",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import wave
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 RATE = 16_000
 """Samples per second of a sound whose form states no rate."""
+APART = 6.0
+"""Distance of neighbouring clouds in a PLY file."""
 
 
 def _write_png(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
@@ -117,8 +120,46 @@ def _read_xyz(path: Path, shape: Shape, units: Units) -> np.ndarray:
     return np.loadtxt(path, np.float32, skiprows=2, usecols=range(1, 1 + shape[-1]), ndmin=2)
 
 
+def _write_ply(path: Path, items: np.ndarray, units: Units, texts: Texts) -> None:
+    """Write clouds (K, N, d) as one PLY file in text: places, colours, and the number of each item.
+
+    The clouds stand side by side, as `places` says; points in the plane have z = 0.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number = np.repeat(np.arange(len(items)), items.shape[1])
+    points = np.pad(items, ((0, 0), (0, 0), (0, 3 - items.shape[2]))).astype(np.float64)
+    colours = drawing.COLOURS[number % len(drawing.COLOURS)]
+    x = (points + places(len(items))[:, None]).reshape(-1, 3)
+    properties = [*(f"double {axis}" for axis in "xyz")]
+    properties += [*(f"uchar {name}" for name in ("red", "green", "blue")), "int item"]
+    header = ["ply", "format ascii 1.0", f"element vertex {len(x)}"]
+    header += [*(f"property {name}" for name in properties), "end_header"]
+    rows = np.concatenate([x, colours, number[:, None]], 1)
+    with path.open("w") as file:
+        np.savetxt(file, rows, ["%.9g"] * 3 + ["%d"] * 4, header="\n".join(header), comments="")
+
+
+def places(count: int) -> np.ndarray:
+    """Return where the middles of clouds stand in a PLY file, in an upright grid, (count, 3).
+
+    >>> places(3).tolist()
+    [[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [0.0, -6.0, 0.0]]
+    """
+    row, column = np.divmod(np.arange(count), math.ceil(math.sqrt(count)))
+    return APART * np.stack([column, -row, 0 * row], 1)
+
+
+def _read_ply(path: Path, shape: Shape, units: Units) -> np.ndarray:
+    """Read the clouds of a file that `_write_ply` wrote."""
+    text = path.read_text()
+    values = np.array(text.partition("end_header\n")[2].split(), np.float64).reshape(-1, 7)
+    x = values[:, :3].reshape(-1, shape[0], 3)
+    return (x - places(len(x))[:, None])[..., : shape[-1]].astype(np.float32)
+
+
 PNG = Files(".png", _write_png, _read_png)
 NPY = Files(".npy", _write_npy, _read_npy)
 CSV = Files(".csv", _write_csv, _read_csv, each=False)
 WAV = Files(".wav", _write_wav, _read_wav)
 XYZ = Files(".xyz", _write_xyz, _read_xyz)
+PLY = Files(".ply", _write_ply, _read_ply, each=False)

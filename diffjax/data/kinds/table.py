@@ -72,10 +72,17 @@ SCALES: Mapping[str, Callable[[np.ndarray], Column]] = {"standard": standard, "q
 def encoded(values: Sequence[str], column: Column, spread: np.ndarray | float = 0.5) -> np.ndarray:
     """Encode the texts of a column as floats (N, 1), or (N, K) for a category of K levels.
 
-    spread: in [0, 1], the place of each number in the interval of scores that equal numbers share;
-    independent uniform numbers make the scores of the training rows normal. Raises ValueError for
-    an unknown level, and for a text that is not a number.
+    A missing cell, an empty text, is NaN in each of its values. spread: in [0, 1], the place of
+    each number in the interval of scores that equal numbers share; independent uniform numbers make
+    the scores of the training rows normal. Raises ValueError for an unknown level, and for a text
+    that is not a number.
     """
+    if not all(values):
+        there = np.array([bool(v) for v in values])
+        out = np.full((len(values), len(column.get("levels", [0]))), np.nan)
+        spread = np.broadcast_to(spread, len(values))[there]
+        out[there] = encoded([v for v in values if v], column, spread)
+        return out
     if "scores" in column:
         return _scores(np.array(values, np.float64), column, spread)[:, None]
     if "levels" not in column:
