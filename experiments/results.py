@@ -209,6 +209,15 @@ STUDIES = {
         ),
         2,
     ),
+    "clouds": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/meshes.py "
+            "--config.data.name=meshes:$MESHES --config.train.steps=20",
+            "-m experiments.clouds.study --run={out}/run --path=$MESHES --out={out} --num=8",
+        ),
+        1,
+        needs="MESHES",
+    ),
     "molecules": Study(
         (
             "-m experiments.molecules.study --path=$COMPONENTS --out={out}",

@@ -1,6 +1,14 @@
 """Clouds of 256 points on the surfaces of 1,000 objects, by a DiT whose tokens are points.
 
+pip install "diffjax[meshes]"
 python -m diffjax.train --config=configs/meshes.py --workdir=runs/meshes
+python -m diffjax.sample --workdir=runs/meshes --num=16 --out=clouds.gif --out=clouds.html
+python -m diffjax.evaluate --workdir=runs/meshes --num=100 --metrics=clouds
+
+Training takes 8.5 minutes of CPU time. Beside 100 clouds of held-out objects, the accuracy of the
+nearest neighbour (1-NNA, 0.5 at best) of 100 samples is 0.62 +- 0.11 by the exact earth mover's
+distance, where clouds of training objects have 0.49 +- 0.10; by the Chamfer distance it is 0.75, as
+surfaces are not sharp after so short a training (experiments/clouds).
 """
 
 import ml_collections
@@ -20,10 +28,10 @@ def get_config() -> ml_collections.ConfigDict:
         optimizer=dict(learning_rate=2e-3),
         sampling=dict(sampler=dict(name="dpmpp_2m"), steps=40),
         train=dict(
-            steps=3000,
+            steps=1400,
             batch_size=16,
             steps_per_dispatch=10,
-            sample_every=3000,
+            sample_every=1400,
             checkpoint_every=200,
             samples=16,
         ),
