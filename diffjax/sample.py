@@ -276,7 +276,7 @@ def run() -> int:
     form = decoding_of(asked, last).stored
     asked.start = stored(asked.start, decoding_of(asked).stored) if asked.start else None
     for path in asked.out:
-        output.check(path, output.endings(form.items))
+        output.check_items(path, form.items)
     if asked.trajectory:
         output.check(asked.trajectory, (".png", ".gif"), "--trajectory")
     asked.filter, sign = cli.filters(asked, form), None

@@ -153,6 +153,14 @@ STUDIES = {
         ),
         2,
     ),
+    "video": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/moving_digits.py "
+            "--config.train.steps=20 --config.data.size=400",
+            "-m experiments.video.study --run={out}/run --out={out} --num=4 --real=40",
+        ),
+        2.5,
+    ),
     "joint": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/digits_joint.py "

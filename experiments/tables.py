@@ -44,6 +44,7 @@ from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
 from experiments.text import study as text
 from experiments.toys import study as toys
+from experiments.video import study as video
 from experiments.vocoder import study as vocoder
 from experiments.watermark import study as watermark
 from experiments.wells import study as wells
@@ -213,6 +214,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "distill3d": distill3d.tables,
     "joint": joint.tables,
     "lanes": lanes.tables,
+    "video": video.tables,
     "policies": policies_and_plans,
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,

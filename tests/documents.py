@@ -37,7 +37,7 @@ NETWORKS = {
         "network.attention=()",
     ],
     "mlp": ["network.width=16", "network.depth=1"],
-    "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
+    "dit": ["network.width=8", "network.depth=2", "network.heads=2"],
     "egnn": ["network.width=8", "network.depth=1"],
     "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
     "autoencoder": [

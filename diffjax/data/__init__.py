@@ -24,6 +24,7 @@ Items in files of your own, as arrays or as images in one folder per class:
 from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
+from diffjax.data.clips import clips
 from diffjax.data.demonstrations import demonstrations
 from diffjax.data.diamonds import diamonds
 from diffjax.data.digits import digits
@@ -40,6 +41,7 @@ from diffjax.data.lorenz96 import lorenz96
 from diffjax.data.maps import MAPS
 from diffjax.data.meshes import meshes
 from diffjax.data.molecules import molecules
+from diffjax.data.moving_digits import moving_digits
 from diffjax.data.particles import dw4, lj13
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.relief import relief
@@ -55,7 +57,7 @@ from diffjax.data.winds import winds
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
-    *(demonstrations, molecules),
+    *(demonstrations, molecules, moving_digits, clips),
 )
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "array",
     "centre",
     "checkerboard",
+    "clips",
     "demonstrations",
     "diamonds",
     "digits",
@@ -89,6 +92,7 @@ __all__ = [
     "meshes",
     "molecules",
     "moons",
+    "moving_digits",
     "read",
     "relief",
     "select",

@@ -22,6 +22,8 @@ WEIGHT = "weight"
 """Name of the weight of an item in the loss, a float (N,), which no network receives."""
 LENGTHS = "lengths"
 """Unit of a form that counts the training items of each length, from 0."""
+STILL = "still"
+"""Name of the condition that marks items of stills among videos, and its kind."""
 BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
 """Default kind of a condition, by the rank of its array (N, ...); for a higher rank it is map.
 Integers (N, L) are words."""
@@ -47,6 +49,8 @@ def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -
     if kind in ("label", "words"):
         if not np.issubdtype(value.dtype, np.integer) or (len(value) and value.min() < -1):
             raise ValueError(f"{has}; needs integers >= 0, or -1 for none")
+        if name == STILL:
+            return Spec(name, STILL, 2)
         return Spec(name, kind, classes or 1 + max(int(value.max(initial=0)), 0))
     least = {"vector": 2, "tokens": 3, "map": 2}[kind]
     right = value.ndim == least if kind != "map" else value.ndim >= least
@@ -121,7 +125,7 @@ def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
     They are -1 for labels and words, and NaN for floats. A length is never missing: an item without
     one has the full length.
     """
-    if spec.kind == "label":
+    if spec.kind in ("label", STILL):
         return np.full(num, -1, np.int32)
     if spec.kind == "words":
         return np.full((num, 1), -1, np.int32)
@@ -153,7 +157,7 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         value = read(Path(value), spec.name)
     if value is None:
         return missing(spec, 1, shape)
-    if spec.kind == "label":
+    if spec.kind in ("label", STILL):
         return _labels(spec, value, place)
     if spec.kind == "words":
         return _words(spec, value, place)

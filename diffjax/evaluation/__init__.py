@@ -6,6 +6,7 @@ set of images, or in an environment, `(subject, **settings) -> result`.
 
 from diffjax.arrays import catalogue
 from diffjax.evaluation.chemistry import molecules
+from diffjax.evaluation.clips import motion, one_class, paths
 from diffjax.evaluation.clouds import clouds
 from diffjax.evaluation.copies import memorization
 from diffjax.evaluation.energies import energies
@@ -36,6 +37,7 @@ OF_SAMPLES = catalogue(
     *(clip_score, retrieval, log_spectral),
     *(columns, closest_record, downstream, energies, clouds, molecules),
     *(crps, energy, spread_skill, rank_histogram, spectrum),
+    *(one_class, paths, motion),
 )
 OF_NETWORK = catalogue(bpd, vlb, success)
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
 from diffjax.checks import at_least, one_of, positive
+from diffjax.nets import factorised
 from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
@@ -50,7 +51,11 @@ POLICIES = {
     "all": jax.checkpoint_policies.nothing_saveable,
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-MECHANISMS = ("embedding", "joint", "cross", "beside", "time")
+MECHANISMS = {
+    "full": ("embedding", "joint", "cross", "beside", "time"),
+    "factorised": ("embedding", "beside", "time", "apart"),
+}
+"""The mechanisms of conditions by the form of the attention."""
 POSITIONS = ("sincos", "rotary", "learned", "none")
 
 
@@ -72,12 +77,13 @@ class DiT(nn.Module):
     faster than storing it. With labels c_noise (B, L), one per position of the leading axis, each
     token is modulated by that of its first position (arXiv:2407.01392). learn_variance: return a
     second output like the first, for the variance of a step. half: return the outputs of the first
-    half of the blocks, or of those that are joined to others (`Network.encoder`).
+    half of the blocks, or of those that are joined to others (`Network.encoder`). attention:
+    `full`, or `factorised` for videos, whose blocks attend over space and over time in turn.
     """
 
     STACKS = tuple(
         f"{name}{end}"
-        for name in ("blocks", "first", "second", "dual", "single")
+        for name in ("blocks", "first", "second", "dual", "single", "pairs")
         for end in ("", KEYS)
     )
 
@@ -97,6 +103,7 @@ class DiT(nn.Module):
     remat: str = ""
     learn_variance: bool = False
     half: bool = False
+    attention: str = "full"
 
     @nn.compact
     def __call__(
@@ -121,8 +128,11 @@ class DiT(nn.Module):
         context = self.conditions.sequence("cross", x, cond, width)
         if (inside := self.conditions.inside(x, cond)) is not None:
             inside = inside[:, :: sides[0]]  # a patch with any value of the item is a part of it
+        still = self.conditions.apart(x, cond)
         if self.positions == "rotary":
-            turn = rotations(grid, width // self.settings.heads, self.axes)
+            turn = self._turned(grid)
+        elif self.positions == "sincos" and self.attention == "factorised":
+            h = factorised.placed(h, grid, self.stretch, self.cover, still)
         elif self.positions != "none":
             h = h + self._positions(grid).astype(h.dtype)[None]
         h = added(h, None if hint is None else hint.reshape(h.shape))
@@ -132,8 +142,11 @@ class DiT(nn.Module):
             kept = self._first((h, tokens), *inputs)
             whole = (x.shape[0], *grid, width)
             return Residuals(blocks=tuple(jnp.reshape(a, whole) for a in kept))
-        extra = [jnp.reshape(cast(Array, a), (x.shape[0], -1, width)) for a in residuals.blocks]
-        h = self._blocks(h, tokens, *inputs, extra=jnp.stack(extra) if extra else None)
+        if self.attention == "factorised":
+            h = self._pairs(h, grid[0], each, turn or (None, None), (inside, still))
+        else:
+            extra = [jnp.reshape(cast(Array, a), (x.shape[0], -1, width)) for a in residuals.blocks]
+            h = self._blocks(h, tokens, *inputs, extra=jnp.stack(extra) if extra else None)
         if shared:
             table = self.param("table", nn.initializers.zeros, (2 * width,)).astype(c.dtype)
             last = beside(table, c) + jnp.concatenate([embedding, embedding], -1)
@@ -151,6 +164,13 @@ class DiT(nn.Module):
         sides = (self.side,) * len(grid)
         begin = lambda _: sincos(sides, width, self.stretch).reshape(*sides, width)
         return centre(self.param("positions", begin), grid)
+
+    def _turned(self, grid: tuple[int, ...]) -> Any:
+        """Return the angles that rotate the patches, of both blocks of a pair if `factorised`."""
+        features = self.settings.width // self.settings.heads
+        if self.attention == "factorised":
+            return factorised.turns(grid, features)
+        return rotations(grid, features, self.axes)
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
         """Return the embedding (B, width) of the noise label and the conditions.
@@ -205,6 +225,17 @@ class DiT(nn.Module):
         if last:
             streams, _ = self._one("last", streams, skips[0], *context, last=True)
         return streams[0]
+
+    def _pairs(self, h: Tokens, frames: int, *context: Any) -> Tokens:
+        """Apply pairs of blocks over space and over time."""
+        looped = nn.scan(
+            self._block(factorised.Pair, prevent_cse=False),
+            in_axes=cast(Any, nn.broadcast),
+            length=self.depth // 2,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+        )
+        return looped(self.settings, frames, name="pairs")(h, *context)[0]
 
     def _joined(
         self, streams: Any, c: Vector, turn: Any, there: Any, _: None, inside: Any
@@ -272,6 +303,10 @@ class DiT(nn.Module):
 
         Raises ValueError for inputs that do not fit the settings.
         """
+        if self.attention == "factorised" and len(shape) != 5:
+            raise ValueError(
+                f"dit with attention='factorised' and input {shape}: needs (B, T, H, W, C)"
+            )
         if not 3 <= len(shape) <= 5:
             raise ValueError(
                 f"dit with input {shape}: needs (B, L, C), (B, H, W, C) or (B, T, H, W, C)"
@@ -305,6 +340,8 @@ def _fits(module: DiT) -> None:
     one_of(POSITIONS, positions=module.positions)
     positive(stretch=module.stretch, **{f"cover[{i}]": n for i, n in enumerate(module.cover)})
     one_of(POLICIES, remat=module.remat)
+    if module.attention == "factorised":
+        _fits_factorised(module)
     at_least(2 if module.long_skips else 1, depth=module.depth)
     further = {name: getattr(module, name) for name in ("dual", "single")}
     at_least(0, **further)
@@ -331,6 +368,40 @@ def _fits(module: DiT) -> None:
         )
 
 
+def _settled(conditions: tuple[Condition, ...], attention: str) -> Conditions:
+    """Return the conditions with the mechanisms that this form of attention supports."""
+    one_of(MECHANISMS, attention=attention)
+    return settled(conditions, "dit", MECHANISMS[attention])
+
+
+def _network(module: DiT, dtype: str) -> Network:
+    """Return the network of a module whose settings fit, with the half that controls copy."""
+    _fits(module)
+    network, plain = linen(module, dtype), module.attention == "full"
+    halved = plain and not (module.dual or module.single)
+    return network if halved else dataclasses.replace(network, encoder=None)
+
+
+def _fits_factorised(module: DiT) -> None:
+    """Raise ValueError for settings that a network with factorised attention does not have."""
+    if module.depth % 2:
+        raise ValueError(
+            f"depth={module.depth} with attention='factorised': needs an even number, of blocks "
+            f"over space and over time in turn"
+        )
+    not_with = {"dual": 0, "single": 0, "long_skips": False, "axes": ()}
+    taken = {name: getattr(module, name) for name in not_with}
+    if other := [name for name, off in not_with.items() if taken[name] != off]:
+        name = other[0]
+        raise ValueError(
+            f"{name}={taken[name]!r}: not with attention='factorised'; allowed: {not_with[name]!r}"
+        )
+    if module.positions == "learned":
+        raise ValueError(
+            "positions='learned': not with attention='factorised'; allowed: sincos, rotary, none"
+        )
+
+
 def dit(
     size: str = "S",
     width: int | None = None,
@@ -353,25 +424,27 @@ def dit(
     long_skips: bool = False,
     remat: str = "",
     learn_variance: bool = False,
+    attention: str = "full",
     dtype: str = "float32",
 ) -> Network:
     """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
-    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. depth:
-    number of blocks. heads: attention heads. patch: side of the squares that become tokens.
-    patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
-    second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
-    mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
-    positions: sincos or learned, added; rotary; or none, for sets. stretch, cover: of the positions
-    sincos, a divisor, and the grid whose range they cover, () for that of the items. side: patches
-    along each axis of the table of the learned positions, whose middle is added. axes: features of
-    a head for each axis of rotary. dual: first blocks with a second self-attention. single: last
-    blocks with patches and tokens in one stream, and attention and MLP side by side (Flux.1).
-    modulation: own layers of all blocks, or one that is shared by them. norm: layer or rms.
-    qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join
-    blocks of the first half to those of the second (arXiv:2209.12152). remat: see `DiT`.
-    learn_variance: return a second output like the first, for the variance of a step. dtype: the
-    type of the compute, float32 or bfloat16; parameters, input and output are float32.
+    size: S, B, L or XL, the default of width, depth and heads. width: of the tokens. depth: number
+    of blocks. heads: attention heads. patch: side of the squares that become tokens. patch_time:
+    frames per token of a video. conditions: inputs besides x, as vectors, channels, a second time,
+    or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the mechanism `cross` by
+    cross-attention after the self-attention of each block (arXiv:2310.00426). positions: sincos or
+    learned, added; rotary; or none. stretch, cover: of the positions sincos, a divisor, and the
+    grid whose range they cover, () for that of the items. side: patches along each axis of the
+    table of the learned positions, whose middle is added. axes: features of a head for each axis of
+    rotary. dual: first blocks with a second self-attention. single: last blocks with patches and
+    tokens in one stream (Flux.1). modulation: own layers of all blocks, or one that is shared by
+    them. norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
+    (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
+    (arXiv:2209.12152). remat: see `DiT`. learn_variance: return a second output, for the variance
+    of a step. attention: full, or for videos factorised, over space and over time in turn
+    (arXiv:2401.03048). dtype: that of the compute, float32 or bfloat16; parameters, input and
+    output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -386,8 +459,6 @@ def dit(
     settings = BlockSettings(width, heads, norm, qk_norm, mlp, modulation)
     module = DiT(
         *(settings, depth, patch, patch_time, positions, stretch, tuple(cover), side, tuple(axes)),
-        *(dual, single, long_skips, settled(conditions, "dit", MECHANISMS), remat, learn_variance),
+        *(dual, single, long_skips, _settled(conditions, attention), remat, learn_variance),
     )
-    _fits(module)
-    network = linen(module, dtype)
-    return dataclasses.replace(network, encoder=None) if dual or single else network
+    return _network(module.clone(attention=attention), dtype)

@@ -52,6 +52,13 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
         check_place(path if ending(path) else path / "000000")
 
 
+def check_items(path: Path, kind: Kind) -> None:
+    """Raise ConfigError for a file of items that `write` cannot create, as `check` does."""
+    check(path, endings(kind))
+    if files := kind.whole().get(ending(path)):
+        builder.refuse(f"--out={path}")(files.check)()
+
+
 def suffix(class_name: str) -> str:
     """Return the part of a file name for a class, such as `_cat`.
 

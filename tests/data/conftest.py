@@ -13,6 +13,7 @@ from shards_of_tests import packed, png
 from diffjax.data import SOURCES, Source
 from diffjax.data.dreambooth import ABOUT, FILE
 from diffjax.data.form import labelled
+from diffjax.data.kinds.films import GIF
 from diffjax.data.kinds.molecule_files import block
 from diffjax.data.kinds.storing import WAV
 
@@ -51,6 +52,8 @@ def source(request) -> Callable[[str], Source]:
         "lj13": lambda: {"size": 40},
         "molecules": lambda: {"path": str(of("tiny_molecules")), "atoms": 8, "holdout": 0.3},
         "demonstrations": lambda: {"episodes": 8, "horizon": 4},
+        "moving_digits": lambda: {"size": 200, "frames": 3},
+        "clips": lambda: {"path": str(of("tiny_clips")), "length": 3, "size": 6, "holdout": 0.3},
     }
     if request.param not in settings:
         pytest.fail(f"SOURCES[{request.param!r}] is new: say here how to make a small one")
@@ -89,6 +92,16 @@ def tiny_sounds(tmp_path_factory) -> Path:
     for k in range(20):
         x = rng.integers(-3000, 3000, (50 + 20 * k, 1)).astype(np.int16)
         WAV.write(folder / f"{k}.wav", x, {"rate": 8000}, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clips(tmp_path_factory) -> Path:
+    """Twenty GIF files of noise, of several lengths."""
+    folder, rng = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
+    for k in range(20):
+        x = rng.integers(0, 256, (3 + k % 5, 8, 10, 1), np.uint8)
+        GIF.write(folder / f"{k}.gif", x, {"rate": 20}, {})
     return folder
 
 

@@ -79,7 +79,7 @@ def test_files_give_back_what_was_written(tmp_path, name, dtype):
     form = Form(name, SHAPES[name], (), dtype)
     stored = form.denormalise(np.asarray(form.items.normalise(items(name, dtype))))
     for files in form.items.files:
-        if files.read is None:  # it only shows items
+        if files.read is None or files.ending == ".mp4":  # shows items, or loses details
             continue
         path = tmp_path / "new" / f"a{files.ending}"
         wanted = stored[0] if files.each else stored

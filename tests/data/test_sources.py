@@ -25,7 +25,8 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
     items = data[np.arange(len(data))]
     x, form = items["x"], data.form
     assert x.shape == (len(data), *form.shape)
-    assert x.dtype == form.dtype == {"image": "uint8", "audio": "int16"}.get(form.kind, "float32")
+    stored = {"image": "uint8", "video": "uint8", "audio": "int16"}
+    assert x.dtype == form.dtype == stored.get(form.kind, "float32")
     assert len(data) > 0
     inside = np.arange(x.shape[1]) < items["length"][:, None] if form.ends else ...
     assert np.isfinite(x[inside]).all() and form.ends == bool(np.isnan(x).any())

@@ -69,9 +69,12 @@ OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
 """Metrics of several samples for each held-out item; see test_ensembles.py."""
+OF_VIDEOS = {"one_class", "paths", "motion"}
+"""Metrics of videos alone; see test_clips.py."""
 
 
 OF_OTHERS = OF_SOUNDS | OF_TABLES | OF_FORECASTS | OF_PARTICLES | OF_FIELDS | OF_MOLECULES
+OF_OTHERS |= OF_VIDEOS
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_SAMPLES) - OF_OTHERS))

@@ -154,6 +154,15 @@ def test_each_kind_with_each_network_and_condition(tmp_path, name, network):
         assert np.asarray(picture).std() > 5
 
 
+def available(files) -> bool:
+    """Return whether the package that a format needs, if any, is installed."""
+    try:
+        files.check()
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_is_trained_sampled_shown_written_and_evaluated(tmp_path, name, monkeypatch):
@@ -169,7 +178,7 @@ def test_each_kind_is_trained_sampled_shown_written_and_evaluated(tmp_path, name
             assert np.asarray(picture).std() > 5
         assert json.loads((run / "data.json").read_text())["kind"] == name
         kind, out = KINDS[name], [f"--out={tmp_path / 'a.npz'}", f"--out={tmp_path / 'a.png'}"]
-        out += [f"--out={tmp_path / f'a{ending}'}" for ending in kind.whole()]
+        out += [f"--out={tmp_path / f'a{e}'}" for e, f in kind.whole().items() if available(f)]
         out += [f"--out={tmp_path / 'folder'}"] if kind.folder() else []
         assert ended(monkeypatch, "sample", f"--workdir={run}", "--num=12", *out) == 0
         flags = ["--num=12", "--metrics=precision_recall:k=1", "--features=pixels"]

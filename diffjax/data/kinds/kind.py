@@ -36,7 +36,8 @@ class Files:
     ending: the suffix with its dot. write: `(path, items or item, units, texts)`, where texts by
     keyword are the metadata of formats that have any. read: `(path, shape of an item, units)`, the
     inverse of `write`; None for a format that only shows items. each: True if a file holds one
-    item, so that several items make a folder.
+    item, so that several items make a folder. check: raises ValueError where a package is
+    missing.
 
     >>> from diffjax.data import KINDS
     >>> KINDS["image"].files[0].ending
@@ -47,6 +48,7 @@ class Files:
     write: Callable[[Path, np.ndarray, Units, Texts], None]
     read: Callable[[Path, tuple[int, ...], Units], np.ndarray] | None = None
     each: bool = True
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""File formats of items: images, arrays, tables, sounds, animations and points."""
+"""File formats of items: images, arrays, tables, sounds and points."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 RATE = 16_000
 """Samples per second of a sound whose form states no rate."""
-FRAMES = 10
-"""Frames per second of a video whose form states no rate."""
 APART = 6.0
 """Distance of neighbouring clouds in a PLY file."""
 
@@ -106,24 +104,6 @@ def to_int16(x: np.ndarray) -> np.ndarray:
     return np.clip(np.round(np.asarray(x) * 32768), -32768, 32767).astype(np.int16)
 
 
-def _write_gif(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
-    """Write frames (T, H, W, C) as an animation of at most 256 colours."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames = [Image.fromarray(f[..., 0] if f.shape[-1] == 1 else f) for f in item]
-    time = round(1000 / float(units.get("rate", FRAMES)))
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=time, loop=0)
-
-
-def _read_gif(path: Path, shape: Shape, units: Units) -> np.ndarray:
-    """Read frames (T, H, W, C); the file holds only one of consecutive equal frames."""
-    from PIL import Image, ImageSequence
-
-    with Image.open(path) as image:
-        return np.stack([_pixels(frame, shape[-1]) for frame in ImageSequence.Iterator(image)])
-
-
 def _write_xyz(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
     """Write points (N, d) in the format XYZ: their number, a comment, and a line for each point.
 
@@ -181,6 +161,5 @@ PNG = Files(".png", _write_png, _read_png)
 NPY = Files(".npy", _write_npy, _read_npy)
 CSV = Files(".csv", _write_csv, _read_csv, each=False)
 WAV = Files(".wav", _write_wav, _read_wav)
-GIF = Files(".gif", _write_gif, _read_gif)
 XYZ = Files(".xyz", _write_xyz, _read_xyz)
 PLY = Files(".ply", _write_ply, _read_ply, each=False)

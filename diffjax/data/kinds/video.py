@@ -5,17 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from diffjax.data.kinds import drawing
+from diffjax.data.kinds.films import GIF, GIFS, MP4S
 from diffjax.data.kinds.image import IMAGE, grey_levels
 from diffjax.data.kinds.kind import Kind
-from diffjax.data.kinds.storing import GIF
 
-SHOWN = 6
+SHOWN = 8
 """Largest number of frames in the picture of a video, evenly spaced."""
+HEIGHT = 32
+"""Height in pixels to which small frames are enlarged, by an integer factor."""
 
 
-def _sheet(x: np.ndarray) -> np.ndarray:
+def _strips(x: np.ndarray) -> np.ndarray:
+    """Return the frames of each video side by side, as on a strip of film."""
     pick = np.unique(np.linspace(0, x.shape[1] - 1, SHOWN).round().astype(int))
-    return drawing.beside(grey_levels(x[:, pick]))
+    factor = max(1, HEIGHT // x.shape[2])
+    frames = grey_levels(x[:, pick]).repeat(factor, 2).repeat(factor, 3)
+    return drawing.beside(frames)
 
 
 VIDEO = Kind(
@@ -26,8 +31,8 @@ VIDEO = Kind(
     dtypes=("uint8", "float32"),
     bound=1.0,
     denormalise=grey_levels,
-    tiles=_sheet,
-    files=(GIF,),
+    tiles=_strips,
+    files=(GIF, GIFS, MP4S),
     window=(-3, -2),
     mirror=-2,
     values=IMAGE.values,

@@ -21,12 +21,13 @@ from diffjax.nets.conditions.label import Label
 from diffjax.nets.conditions.length import Length
 from diffjax.nets.conditions.map import Map
 from diffjax.nets.conditions.several import Conditions, settled
+from diffjax.nets.conditions.still import Still
 from diffjax.nets.conditions.to import To
 from diffjax.nets.conditions.tokens import Tokens
 from diffjax.nets.conditions.vector import Vector
 from diffjax.nets.conditions.words import Words
 
-CONDITIONS = catalogue(Label, Vector, Tokens, Words, Map, Length, Augment, To, Guidance)
+CONDITIONS = catalogue(Label, Vector, Tokens, Words, Map, Length, Augment, To, Guidance, Still)
 
 __all__ = [
     "CONDITIONS",
@@ -38,6 +39,7 @@ __all__ = [
     "Label",
     "Length",
     "Map",
+    "Still",
     "To",
     "Tokens",
     "Vector",

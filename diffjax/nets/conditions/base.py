@@ -21,6 +21,7 @@ MECHANISMS = {
     "cross": "tokens that the network attends to after its self-attention",
     "beside": "channels beside those of the input",
     "time": "a second time, by its difference from the noise label",
+    "apart": "a mask that keeps the frames of a video apart",
 }
 """The mechanisms by which a condition may enter a network."""
 
@@ -35,10 +36,10 @@ class Condition(Protocol):
 
     size: number of classes, width or channels, as in `Spec`. name: the key in `cond`. mechanism:
     one of `mechanisms`, or "" for the first of these that the network supports. droppable: whether
-    `condition_dropout` may drop the condition. The methods `embed`, `unit`, `sequence`, `beside`
-    and `features` belong to the mechanisms (see the protocols below); a kind has those that its
-    mechanisms need. They are called inside a Flax module, which owns the layers that they create:
-    name these layers by `place`.
+    `condition_dropout` may drop the condition. The methods `embed`, `unit`, `sequence`, `beside`,
+    `apart` and `features` belong to the mechanisms (see the protocols below); a kind has those that
+    its mechanisms need. They are called inside a Flax module, which owns the layers that they
+    create: name these layers by `place`.
 
     `docs/howto/add_network.md` has a worked example.
     """
@@ -96,6 +97,14 @@ class Beside(Protocol):
 
     def beside(self, value: Any, dtype: Any) -> Float[Array, "b *d c"]:
         """Return the value as channels on the grid of the input."""
+        ...
+
+
+class Apart(Protocol):
+    """Conditions with the mechanism `apart`."""
+
+    def apart(self, value: Any) -> Bool[Array, " b"]:
+        """Return which items have frames that no attention over time joins."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -163,6 +164,11 @@ class Conditions:
             belongs = entry.inside(_value(entry, x, cond), 2)
             inside = belongs if inside is None else inside & belongs
         return inside
+
+    def apart(self, x: Float[Array, "b *d"], cond: Cond) -> Bool[Array, " b"] | None:
+        """Return which items have frames that no attention over time joins, or None for none."""
+        masks = [entry.apart(_value(entry, x, cond)) for entry in self.by("apart")]
+        return functools.reduce(jnp.logical_or, masks) if masks else None
 
     @property
     def _lengths(self) -> list[Length]:

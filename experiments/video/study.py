@@ -1,0 +1,229 @@
+"""Videos of moving digits: whole clips by several orders of lanes, and clips continued.
+
+    python -m experiments.video.study --run=runs/moving_digits --out=experiments/video
+
+The run is that of the config `moving_digits`. Its network makes whole clips by several orders of
+lanes, which metrics of clips compare with held-out ones. Then it continues the first 4 frames of
+held-out clips to 8 by lanes and by replacement, and by lanes to 32 frames, 4 at a time, always
+given the last 4 and no label. The judge, a classifier of frames, is fitted to frames of the
+training split. Writes video.json, samples.png, samples.gif and continued.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax import cli, data, inverse, plot, samplers
+from diffjax.arrays import stream
+from diffjax.data.kinds import drawing
+from diffjax.data.kinds.films import sheet
+from diffjax.data.pipeline import Reading
+from diffjax.evaluation import Real, Samples
+from diffjax.evaluation.clips import (
+    centres,
+    fitted,
+    judge_of_frames,
+    motion,
+    one_class,
+    paths,
+    predicted,
+    shuffled,
+    throughout,
+)
+from diffjax.features.judge import Judge
+from diffjax.files import write_text
+from diffjax.runs.trained import Trained, load
+from diffjax.samplers.plan import Plan
+from diffjax.training.workdir import provenance
+from experiments.markdown import table
+
+FILE = "video.json"
+ORDERS = ("full", "pyramid:delay=2")
+STEPS, KNOWN, LONG, SHOWN = 20, 4, 32, 8
+"""Steps of each lane, given frames, frames of a continuation, and clips of a picture."""
+ROOM, BATCH = 8.0, 50
+
+
+def whole(trained: Trained, real: Real, run: Path, num: int, out: Path) -> dict[str, Any]:
+    """Make whole clips by each order of lanes and return their metrics.
+
+    Samples are stored in the run, so that an interrupted study resumes.
+    """
+    rows = {}
+    for order in ORDERS:
+        began = time.process_time()
+        job = trained.job(lanes=order, steps=STEPS, batch_size=BATCH)
+        made = job.samples(num, run / "evaluation" / job.key)
+        of = Samples(made.x, made.label)
+        rows[order] = {
+            "passes": job.plan.rows,
+            "cpu_seconds": round(time.process_time() - began, 1),
+            "one_class": one_class(real, of),
+            "paths": paths(real, of),
+            "motion": motion(real, of),
+        }
+        print(order, rows[order], flush=True)
+        if order == ORDERS[0]:
+            first = made.x[: 2 * SHOWN]
+            plot.save(out / "samples.png", real.test.form.items.picture(first))
+            plot.animation(out / "samples.gif", [*sheet(first)])
+    return rows
+
+
+def continued(trained: Trained, run: Path, x: np.ndarray, frames: int) -> np.ndarray:
+    """Continue clips (N, T, ...) to a number of frames by lanes, given the last KNOWN ones."""
+    length, num = trained.experiment.form.shape[0], len(x)
+    for k in range((frames - x.shape[1]) // (length - KNOWN)):
+        blank = np.zeros((num, length - KNOWN, *x.shape[2:]), x.dtype)
+        given = np.concatenate([x[:, -KNOWN:], blank], 1)
+        settings: dict[str, Any] = {"known": range(KNOWN), "steps": STEPS, "batch_size": BATCH}
+        job = trained.job(seed=k, given=given, cond={"label": None}, **settings)
+        made = job.samples(num, run / "evaluation" / job.key).x
+        x = np.concatenate([x, made[:, KNOWN:]], 1)
+    return x
+
+
+def replaced(trained: Trained, x: np.ndarray) -> np.ndarray:
+    """Continue the first KNOWN frames of clips (N, T, ...) by replacement, with equal rows."""
+    shape, form = x.shape[1:], trained.experiment.form
+    seen = jnp.asarray(form.items.normalise(jnp.asarray(x)))
+    there = np.zeros((shape[0], 1, 1, 1), bool)
+    there[:KNOWN] = True
+    known = jnp.asarray(np.broadcast_to(there, shape))[None]
+    operator = inverse.Mask(known)
+    measured = inverse.Measurement(operator(seen), operator)
+    plan = trained.job(steps=STEPS).plan
+    assert isinstance(plan, Plan)
+    keys = jax.random.split(stream(0, "replacement"), len(x))
+    z, keys = samplers.initial(trained.sde, keys, shape)
+    cond = {"label": jnp.full(len(x), -1, jnp.int32)}
+    guidance = inverse.Replacement(measured)
+    run = functools.partial(samplers.sample, trained.denoise, plan.table, guidance=guidance)
+    return form.denormalise(np.asarray(jax.jit(run)(z, keys, cond=cond)))
+
+
+def judged(judge: Judge, x: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Return what a judge of frames and the fit of paths say of clips that begin as real ones."""
+    classes = predicted(judge, x)
+    right = classes == label[:, None]
+    residual = fitted(centres(x), ROOM).residual
+    return {
+        "kept_at_the_end": float(right[:, -1].mean()),
+        "kept_throughout": float(right.all(1).mean()),
+        "one_class": float(throughout(classes).mean()),
+        "residual": float(np.sqrt((residual**2).mean())),
+        "median_residual": float(np.median(residual)),
+    }
+
+
+def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
+    """Make clips, continue others, and measure both."""
+    trained = load(run)
+    reading = Reading(kind="video", labels=True)
+    source = functools.partial(data.moving_digits, size=real_items)
+    real = Real(source, reading, real_items, run / "evaluation")
+    judge = judge_of_frames(real)
+    report: dict[str, Any] = {"step": trained.step, "clips": num, "steps": STEPS}
+    report["motion_of_all_held_out"] = motion(real, Samples(real.test.x, None))
+    report["whole"] = whole(trained, real, run, num, out)
+    index = np.arange(num)
+    longer = data.moving_digits("test", size=num, frames=LONG)
+    x, label = longer[index]["x"], longer.labels()
+    length = trained.experiment.form.shape[0]
+    film = continued(trained, run, x[:, :KNOWN], LONG)
+    clips = {
+        "real": x[:, :length],
+        "real, out of order": shuffled(x[:, :length]),
+        "lanes": film[:, :length],
+        "replacement": replaced(trained, x[:, :length]),
+        "real, 32 frames": x,
+        "lanes, 32 frames": film,
+    }
+    report["continued"] = {name: judged(judge, of, label) for name, of in clips.items()}
+    report["kept_by_frame"] = {
+        name: (predicted(judge, of) == label[:, None]).mean(0).round(4).tolist()
+        for name, of in {"real": x, "lanes": film}.items()
+    }
+    print(json.dumps(report["continued"], indent=1), flush=True)
+    rows = np.stack([x[:SHOWN, ::2], film[:SHOWN, ::2]], 1)
+    strips = drawing.beside(rows.reshape(-1, *rows.shape[2:]))
+    plot.save(out / "continued.png", plot.grid(strips, columns=1, tile=32))
+    write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
+    return report
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Return the tables of the README by name."""
+    report = json.loads((folder / FILE).read_text())
+    share = lambda value: f"{100 * value:.1f} %"
+    first = next(iter(report["whole"].values()))
+    lines = [
+        [
+            *(order, str(row["passes"])),
+            *(share(row["one_class"][k]) for k in ("share", "frames")),
+            *(f"{row['paths'][k]:.3f}" for k in ("residual", "speed")),
+            *(f"{row['motion'][k]:.1f}" for k in ("frames", "ratio")),
+        ]
+        for order, row in report["whole"].items()
+    ]
+    of = lambda metric, kind: first[metric][kind]
+    lines.append(
+        [
+            *("held-out clips", "", share(of("one_class", "real")), ""),
+            *(f"{of('paths', f'real_{k}'):.3f}" for k in ("residual", "speed")),
+            *("", f"{of('motion', 'real'):.1f}"),
+        ]
+    )
+    lines.append(
+        [
+            *("held-out clips, out of order", "", share(of("one_class", "real")), ""),
+            *(f"{of('paths', f'shuffled_{k}'):.3f}" for k in ("residual", "speed")),
+            *("", f"{of('motion', 'shuffled'):.1f}"),
+        ]
+    )
+    heads = ["clips", "passes", "one class", "frames of the class", "residual, pixels"]
+    heads += ["W1 of speeds", "frames / floor", "changes / floor"]
+    rows = [
+        [
+            name,
+            *(share(row[k]) for k in ("kept_at_the_end", "kept_throughout")),
+            *(f"{row[k]:.3f}" for k in ("residual", "median_residual")),
+        ]
+        for name, row in report["continued"].items()
+    ]
+    after = [
+        "clips",
+        "class in the last frame",
+        "class in all frames",
+        "residual, pixels",
+        "median",
+    ]
+    return {"video": table(heads, lines), "video_continued": table(after, rows)}
+
+
+def main() -> int:
+    """Run the study, print its tables, and return the exit code."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--run", type=Path, required=True, help="workdir of the config")
+    flags.add_argument("--out", type=Path, required=True, help="folder of video.json")
+    flags.add_argument("--num", type=cli.positive, default=50, help="clips of each kind")
+    flags.add_argument("--real", type=cli.positive, default=2000, help="real clips of each split")
+    asked = flags.parse_args()
+    cli.set_up_jax()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    study(asked.run, asked.out, asked.num, asked.real)
+    print(*tables(asked.out).values(), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
