@@ -11,7 +11,7 @@ import numpy as np
 from diffjax.data.bonds import bonds
 from diffjax.data.kinds.storing import ended
 from diffjax.data.molecule import unpacked
-from diffjax.evaluation import molecules as judge
+from diffjax.evaluation import molecular as judge
 from diffjax.evaluation.beforehand import Counts, counting, taking
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples

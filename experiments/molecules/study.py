@@ -2,7 +2,7 @@
 
     python -m experiments.molecules.study --out=experiments/molecules
 
-Bonds are inferred by distance (`diffjax.evaluation.molecules`) and compared with those of the
+Bonds are inferred by distance (`diffjax.evaluation.molecular`) and compared with those of the
 dictionary. The molecules are divided into two halves by their names. The second half, compared with
 the first, is the floor of every measure of samples; Gaussian noise on its coordinates shows how
 sensitive each is. Needs biotite (pip install "diffjax[molecules]"). Writes

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_kinds_of_data import CONFIG, DIT, MLP
+from test_kinds_of_data import CONFIG, DIT
 
 import diffjax
 from diffjax import builder
@@ -137,7 +137,6 @@ def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"network": MLP}, "condition 'length' of kind length: enters by beside, but mlp takes"),
         ({"data": {"crop": 4}}, "config.data: crop=4: sequences with lengths cannot be cropped"),
         (
             {"loss": {"pairing": "optimal_transport"}},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffjax.data.bonds import bonds
-from diffjax.evaluation import molecules as judge
+from diffjax.evaluation import molecular as judge
 
 METHANE = (
     np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.09 / 3**0.5,
