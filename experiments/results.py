@@ -5,8 +5,8 @@
     python -m experiments.results --tables     # fill the tables of READMEs and of docs/results.md
 
 Each study gets a folder in --out with its output files, figures and log; what it printed last
-stands in the log where it fails, and the others go on. Stopped or killed, the same command goes on.
-results.md in that folder has all tables.
+stands in the log where it fails, and the others continue. Stopped or killed, the same command
+resumes. results.md in that folder has all tables.
 """
 
 from __future__ import annotations

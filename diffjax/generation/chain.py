@@ -1,4 +1,4 @@
-"""Engines in a chain: each sample goes on to the next engine as soon as its stage has ended."""
+"""Engines in a chain: each sample passes to the next engine as soon as its stage has finished."""
 
 from __future__ import annotations
 

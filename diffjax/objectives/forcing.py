@@ -133,8 +133,8 @@ class Forcing(Objective):
         x = jnp.where(expand(free, x0), model.sde.perturb(x0, eps, t), x0)
         rates = 0.0 if context.evaluating else self.condition_dropout
         cond = {**drop(batch.get("cond", {}), key_drop, rates), **batch.get("kept", {})}
-        told = jnp.where(free, t, model.sde.t_min)
-        output, _ = model.output(params, x, told, cond, key_network)
+        t_seen = jnp.where(free, t, model.sde.t_min)
+        output, _ = model.output(params, x, t_seen, cond, key_network)
 
         a, b = model.parameterization.target(model.sde, t)
         error = self.error(output - expand(a, x0) * x0 - expand(b, x0) * eps)
