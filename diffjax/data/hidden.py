@@ -29,15 +29,16 @@ class Hidden:
     forecasts, where the end is missing. The loss is over the hidden values, divided by their
     number.
 
-    Where the data have gaps, values that are NaN, no one knows what is hidden there: the network
-    receives in training that they are `absent`, (*grid, C), 1 for a gap and NaN elsewhere, and they
-    have no loss. In sampling nothing is absent, and what is not known is drawn together.
+    Where the data have gaps, values that are NaN, nothing is known of what is hidden there. In
+    training the network receives the condition `absent`, (*grid, C), 1 for a gap and NaN elsewhere,
+    and gaps have no loss. In sampling nothing is absent, and all that is not known is drawn
+    together.
 
     share: the least and the largest share of an item that is hidden, of which each item draws
     uniformly. way: what is hidden together: `values`, each by itself; `positions`, all channels of
     a position; `channels`, whole channels; `end`, all beyond a place along the first axis. The
-    values of a category in a table are one value here. Raises
-    ValueError for shares outside of [0, 1] or in the wrong order, and for another way.
+    values of a category in a table are one value here. Raises ValueError for shares outside of
+    [0, 1] or in the wrong order, and for another way.
 
     >>> rng = np.random.default_rng(0)
     >>> Hidden(share=(0.5, 0.5), way="end").mask(rng, (4, 1))[:, 0].tolist()
