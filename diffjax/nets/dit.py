@@ -7,15 +7,15 @@ import functools
 import math
 from typing import Any, cast
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.checks import at_least, one_of, positive
+from diffjax.checks import at_least, one_of
 from diffjax.nets import factorised
-from diffjax.nets.conditions import Condition, Conditions, settled
+from diffjax.nets.conditions import Condition, Conditions
+from diffjax.nets.dit_settings import POLICIES, check, settled_for, sides_of
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import centre, fold, rotations, sincos, unfold
@@ -39,24 +39,6 @@ SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152
 FREQUENCIES = 256
 KEYS = "_keys"
 """End of the names of the `Keys` of a loop or block."""
-
-
-def products(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Return whether a value is saved for the backward pass, as it is slower to recompute."""
-    return primitive.name in ("dot_general", "attention")
-
-
-POLICIES = {
-    "": products,
-    "all": jax.checkpoint_policies.nothing_saveable,
-    "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
-MECHANISMS = {
-    "full": ("embedding", "joint", "cross", "beside", "time"),
-    "factorised": ("embedding", "beside", "time", "apart"),
-}
-"""The mechanisms of conditions by the form of the attention."""
-POSITIONS = ("sincos", "rotary", "learned", "none")
 
 
 class DiT(nn.Module):
@@ -115,7 +97,7 @@ class DiT(nn.Module):
         residuals: Residuals = NOTHING,
         hint: Array | None = None,
     ) -> Output | Residuals:
-        sides = self._sides(x.shape)
+        sides = sides_of(self, x.shape)
         cond, width = self.conditions.check(x, cond), self.settings.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         out = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
@@ -296,110 +278,15 @@ class DiT(nn.Module):
 
         It is 0 where the time enters elsewhere than by the modulation of patches.
         """
-        return 0 if self.conditions.by("joint", "time") else self._sides((1, *shape))[0]
-
-    def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the sides of a patch along each axis of the grid.
-
-        Raises ValueError for inputs that do not fit the settings.
-        """
-        if self.attention == "factorised" and len(shape) != 5:
-            raise ValueError(
-                f"dit with attention='factorised' and input {shape}: needs (B, T, H, W, C)"
-            )
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(
-                f"dit with input {shape}: needs (B, L, C), (B, H, W, C) or (B, T, H, W, C)"
-            )
-        sides = (self.patch_time, self.patch, self.patch)[5 - len(shape) :]
-        sides = (self.patch,) if len(shape) == 3 else sides
-        names = ("T", "H", "W")[5 - len(shape) :] if len(shape) > 3 else ("L",)
-        for name, n, side in zip(names, shape[1:], sides, strict=False):
-            if n % side:
-                setting = "patch_time" if name == "T" else "patch"
-                raise ValueError(
-                    f"dit with {setting}={side} and input {shape}: needs {name} divisible by {side}"
-                )
-        if self.axes and len(self.axes) < len(sides):
-            asked = f"dit with axes={self.axes} and input {shape}"
-            raise ValueError(f"{asked}: needs {len(sides)} of them or more")
-        rotary = self.positions == "rotary"
-        width, heads = self.settings.width, self.settings.heads
-        features = width // (heads if rotary else 1)
-        if self.positions != "none" and (features % 2 or features < 2 * len(sides)):
-            raise ValueError(
-                f"positions={self.positions!r} on {len(sides)} axes with width={width}, "
-                f"heads={heads}: needs an even number of features"
-                f"{' per head' if rotary else ''}, two per axis; there are {features}"
-            )
-        return sides
-
-
-def _fits(module: DiT) -> None:
-    """Raise ValueError for settings that do not fit each other."""
-    one_of(POSITIONS, positions=module.positions)
-    positive(stretch=module.stretch, **{f"cover[{i}]": n for i, n in enumerate(module.cover)})
-    one_of(POLICIES, remat=module.remat)
-    if module.attention == "factorised":
-        _fits_factorised(module)
-    at_least(2 if module.long_skips else 1, depth=module.depth)
-    further = {name: getattr(module, name) for name in ("dual", "single")}
-    at_least(0, **further)
-    joint, depth = bool(module.conditions.by("joint")), module.depth
-    shared = module.settings.modulation == "shared"
-    if shared and joint:
-        raise ValueError("modulation='shared': not with tokens by joint attention; allowed: 'own'")
-    for name, n in further.items():
-        if n and (module.long_skips or shared):
-            raise ValueError(f"{name}={n}: not with long_skips=True or modulation='shared'")
-    if module.dual + module.single > depth - (joint and not module.single):
-        asked = ", ".join(f"{name}={n}" for name, n in further.items() if n)
-        raise ValueError(f"{asked}: more than the blocks of depth={depth} before the last one")
-    if module.single and module.conditions.by("cross"):
-        raise ValueError(f"single={module.single}: not with tokens by cross-attention")
-    learned, head = module.positions == "learned", module.settings.width // module.settings.heads
-    if (module.side < 1) == learned:
-        raise ValueError(f"side={module.side} with positions={module.positions!r}: needs both")
-    odd = any(n < 0 or n % 2 for n in module.axes) or sum(module.axes) != head
-    if module.axes and (odd or module.positions != "rotary"):
-        raise ValueError(
-            f"axes={module.axes} with positions={module.positions!r}: needs 'rotary' and even "
-            f"numbers whose sum is the width {head} of a head"
-        )
-
-
-def _settled(conditions: tuple[Condition, ...], attention: str) -> Conditions:
-    """Return the conditions with the mechanisms that this form of attention supports."""
-    one_of(MECHANISMS, attention=attention)
-    return settled(conditions, "dit", MECHANISMS[attention])
+        return 0 if self.conditions.by("joint", "time") else sides_of(self, (1, *shape))[0]
 
 
 def _network(module: DiT, dtype: str) -> Network:
     """Return the network of a module whose settings fit, with the half that controls copy."""
-    _fits(module)
+    check(module)
     network, plain = linen(module, dtype), module.attention == "full"
     halved = plain and not (module.dual or module.single)
     return network if halved else dataclasses.replace(network, encoder=None)
-
-
-def _fits_factorised(module: DiT) -> None:
-    """Raise ValueError for settings that a network with factorised attention does not have."""
-    if module.depth % 2:
-        raise ValueError(
-            f"depth={module.depth} with attention='factorised': needs an even number, of blocks "
-            f"over space and over time in turn"
-        )
-    not_with = {"dual": 0, "single": 0, "long_skips": False, "axes": ()}
-    taken = {name: getattr(module, name) for name in not_with}
-    if other := [name for name, off in not_with.items() if taken[name] != off]:
-        name = other[0]
-        raise ValueError(
-            f"{name}={taken[name]!r}: not with attention='factorised'; allowed: {not_with[name]!r}"
-        )
-    if module.positions == "learned":
-        raise ValueError(
-            "positions='learned': not with attention='factorised'; allowed: sincos, rotary, none"
-        )
 
 
 def dit(
@@ -459,6 +346,6 @@ def dit(
     settings = BlockSettings(width, heads, norm, qk_norm, mlp, modulation)
     module = DiT(
         *(settings, depth, patch, patch_time, positions, stretch, tuple(cover), side, tuple(axes)),
-        *(dual, single, long_skips, _settled(conditions, attention), remat, learn_variance),
+        *(dual, single, long_skips, settled_for(attention, conditions), remat, learn_variance),
     )
     return _network(module.clone(attention=attention), dtype)

@@ -146,7 +146,7 @@ def variants(chosen: Any, axes: Sequence[str]) -> list[dict[str, Any]]:
     Raises ConfigError for a network without the setting `remat`.
     """
     from diffjax import builder
-    from diffjax.nets.dit import POLICIES
+    from diffjax.nets.dit_settings import POLICIES
 
     network, batch = builder.completed(chosen)["network"], chosen["train"]["batch_size"]
     if "remat" in axes and "remat" not in network:
