@@ -37,7 +37,7 @@ NETWORKS = {
         "network.attention=()",
     ],
     "mlp": ["network.width=16", "network.depth=1"],
-    "dit": ["network.width=8", "network.depth=2", "network.heads=2"],
+    "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
     "egnn": ["network.width=8", "network.depth=1"],
     "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
     "autoencoder": [
@@ -171,7 +171,8 @@ def tiny(name: str, *changes: str) -> list[str]:
         kernels = made.get("adapter", {}).get("name") in ("lora", "dora")
         return [*TINY, *(["adapter.where=blocks"] if kernels else [])]
     surplus = ("network", *(["sampling"] if network == "autoencoder" else []))
-    return NETWORKS[network] + [t for t in TINY if not t.startswith(surplus)]
+    pairs = ["network.depth=2"] if made["network"].get("attention") == "factorised" else []
+    return NETWORKS[network] + pairs + [t for t in TINY if not t.startswith(surplus)]
 
 
 def anchors(markdown: str) -> set[str]:

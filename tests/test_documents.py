@@ -50,6 +50,11 @@ FORMS = {
     "digits_latent": (4, 4, 2),
 }
 """Items of the data sets that are not at hand, by the beginning of a config's name."""
+PACKAGED = {
+    "meshes": Form("cloud", (256, 3)),
+    "molecules": Form("molecule", (20, 8), (Spec("length", "length", 20),)),
+}
+"""Forms of sources whose packages are not at hand."""
 
 
 def reference():
@@ -156,7 +161,8 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
     settings = config.override(config.load(name), overrides)
     for depth in ("blocks", "depth"):  # one repetition is traced in a third of the time
         if depth in settings["network"] and f"network.{depth}" not in str(overrides):
-            settings["network"][depth] = 1
+            pairs = settings["network"].get("attention") == "factorised"
+            settings["network"][depth] = 1 + pairs
     data = settings["data"]
     shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
     # Pairs, latents and a prior of digits that an earlier command writes.
@@ -169,7 +175,7 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
     if data.get("vocabulary"):  # a run with words that an earlier command writes
         words = Spec("text", "words", 2)
         form = Form("image", (32, 32, 3), (words,), "uint8", texts=("text",), vocabulary=("a", "b"))
-    builder.experiment(settings, form)
+    builder.experiment(settings, PACKAGED.get(data["name"], form))
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)
