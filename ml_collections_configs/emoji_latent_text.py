@@ -6,7 +6,9 @@ python -m diffjax.train --config=configs/emoji_latent_text.py --workdir=runs/emo
 
 The network of emoji_text with a token for each of the 8x8 latents; captions travel with the
 latents of their images. Then `python -m diffjax.sample --workdir=runs/emoji_latent_text
---prompt="red apple, noto style"`. No result was measured yet.
+--prompt="red apple, noto style"`. 4,000 steps of 0.6 s on two free cores: the true image of a
+held-out pair ranks at 42 in the median of 1,590, and emoji_text needs 8,000 steps for 51
+(experiments/text).
 """
 
 import ml_collections
@@ -19,4 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
         emoji_text.get_config().to_dict(),
         data=dict(name="latents:data/emoji_vae_latents", codec="runs/emoji_vae", encoder="words"),
         network=dict(patch=1),
+        train=dict(steps=4000),
     )

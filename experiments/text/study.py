@@ -40,7 +40,8 @@ from experiments.markdown import table
 CONFIGS = {"pixels": "emoji_text", "latents": "emoji_latent_text"}
 """The config of each space in which a network draws."""
 COMMAND = "experiments.text.study"
-STEPS = (2000, 8000, 12_000)
+STEPS = {"pixels": (2000, 8000, 12_000), "latents": (2000, 4000)}
+"""The steps after which each network is measured."""
 GROUPS = {
     "held-out pairs": ("test", 0),
     "seen pairs": ("train", 0),
@@ -184,14 +185,14 @@ def main() -> int:
         "--run", type=Path, help="to train, or resume; by default that of the config"
     )
     flags.add_argument("--out", type=Path, default=Path("experiments/text"))
-    flags.add_argument("--steps", type=cli.positive, nargs="+", default=STEPS)
+    flags.add_argument("--steps", type=cli.positive, nargs="+", help="by default STEPS")
     flags.add_argument("--num", type=cli.positive, default=NUM, help="samples of each group")
     asked = flags.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
     try:
         run = asked.run or Path("runs", CONFIGS[asked.space])
-        study(asked.space, run, asked.out, asked.steps, asked.num)
+        study(asked.space, run, asked.out, asked.steps or STEPS[asked.space], asked.num)
     except Stopped as stopped:
         return interrupted(stopped, COMMAND)
     print(*tables(asked.out).values(), sep="\n")
