@@ -20,7 +20,7 @@ STABLE = {
     "digits": "not shown: no run of any family failed",
 }
 MODES = {
-    "gaussians": "not confirmed: the GAN is as even as diffusion",
+    "gaussians": "not confirmed: the GAN is about as even as diffusion",
     "digits": "holds at this budget",
 }
 """Verdicts on the families, by data set."""
