@@ -147,8 +147,10 @@ def draw(labels: Sequence[str], runs: Path, path: Path) -> None:
         for steps, x in read_arrays(file).items()
     }
     lines = [*dict.fromkeys((label, steps) for label, steps, _ in stored)]
-    figure = Figure((13, 1.1 * len(lines)), dpi=80, layout="constrained")
-    panels = figure.subplots(len(lines), 3, squeeze=False, width_ratios=[1, 5, 5])
+    images_of = [name for name in ("digits", "thumbnails") if any(key[2] == name for key in stored)]
+    widths = [1, *[5] * len(images_of)]
+    figure = Figure((1.2 * sum(widths), 1.1 * len(lines)), dpi=80, layout="constrained")
+    panels = figure.subplots(len(lines), len(widths), squeeze=False, width_ratios=widths)
     for (left, *others), (label, steps) in zip(panels, lines, strict=True):
         for axes in (left, *others):
             axes.set(xticks=[], yticks=[], frame_on=False)
@@ -156,7 +158,7 @@ def draw(labels: Sequence[str], runs: Path, path: Path) -> None:
         if (x := stored.get((label, steps, "gaussians"))) is not None:
             left.plot(*x[:2000].T, ".", ms=1)
             left.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), aspect="equal")
-        for axes, name in zip(others, ("digits", "thumbnails"), strict=True):
+        for axes, name in zip(others, images_of, strict=True):
             if (x := stored.get((label, steps, name))) is not None:
                 shown = grid(images(x[:30], DATA[name].task.shape), columns=15)
                 axes.imshow(shown, cmap="gray", interpolation="nearest")
