@@ -192,7 +192,7 @@ class Thumbnails(Images):
         whole = functools.partial(tfds, dataset="cifar10")
         reduced = {k: load(Resized(whole(k), Reduced(factor=4))) for k in ("train", "test")}
         flat = vectors(reduced["train"].x)
-        self.centres = KMeans(self.groups, n_init=1, random_state=0).fit(flat).cluster_centers_
+        self.centres = KMeans(self.groups, n_init="auto", random_state=0).fit(flat).cluster_centers_
         super().__init__(reduced.__getitem__, runs)
 
     def group(self, x: np.ndarray) -> np.ndarray:
