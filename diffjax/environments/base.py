@@ -76,7 +76,7 @@ class Environment(abc.ABC):
 
         Raises ValueError where they do not.
         """
-        raise ValueError(f"{type(self).__name__}: its goal is no single state; allowed: Maze")
+        raise ValueError(f"{type(self).__name__}: its goal is no single state; needs `arrival`")
 
     @abc.abstractmethod
     def succeeded(self, state: State) -> Bool[Array, ""]:

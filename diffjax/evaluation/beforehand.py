@@ -66,6 +66,21 @@ def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
     return mark
 
 
+def needs(counts: Counts, kind: str, items: str, held_out: int = 1) -> None:
+    """Raise ValueError for items of another kind, and for fewer held-out ones than a metric needs.
+
+    items: the word for items of this kind, for the message.
+
+    >>> needs(Counts(9, 9, 9, kind="image"), "cloud", "clouds of points")
+    Traceback (most recent call last):
+    ValueError: needs clouds of points; the items are image
+    """
+    if counts.kind not in ("", kind):
+        raise ValueError(f"needs {items}; the items are {counts.kind}")
+    if counts.held_out < held_out:
+        raise ValueError("there are no held-out items; allowed: the other metrics")
+
+
 def taking(*what: str) -> Callable[[Metric], Metric]:
     """Decorate a metric as one for items with lengths (`ends`) or missing values (`gaps`)."""
 

@@ -12,7 +12,7 @@ from diffjax.data.bonds import bonds
 from diffjax.data.kinds.storing import ended
 from diffjax.data.molecule import unpacked
 from diffjax.evaluation import molecular as judge
-from diffjax.evaluation.beforehand import Counts, counting, taking
+from diffjax.evaluation.beforehand import Counts, counting, needs, taking
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples
 
@@ -90,7 +90,7 @@ def nearest(samples: Sequence[Judged], known: Sequence[Judged]) -> np.ndarray:
     """Return the distance of each molecule (N,) to the nearest known one, in [0, 1].
 
     It is 1 - sum min(a, b) / sum max(a, b), where a and b count how often each surrounding occurs
-    (`molecules.surroundings`): the Tanimoto distance of counted circular fingerprints. It is 0 for
+    (`molecular.surroundings`): the Tanimoto distance of counted circular fingerprints. It is 0 for
     equal graphs, and does not depend on coordinates.
 
     >>> one = judged(np.array([[0, 0, 0], [0.92, 0, 0]]), np.array(["H", "F"]))
@@ -104,14 +104,7 @@ def nearest(samples: Sequence[Judged], known: Sequence[Judged]) -> np.ndarray:
     totals, found = counts.sum(1), []
     for m in samples:
         shared = [(names[name], count) for name, count in m.around.items() if name in names]
-        columns, ours = (
-            (np.array(part, int) for part in zip(*shared, strict=True))
-            if shared
-            else (
-                np.zeros(0, int),
-                np.zeros(0, int),
-            )
-        )
+        columns, ours = np.array(shared, int).reshape(-1, 2).T
         common = np.minimum(counts[:, columns], ours[None]).sum(1)
         found.append(1 - (common / (totals + m.around.total() - common)).max())
     return np.array(found)
@@ -119,10 +112,7 @@ def nearest(samples: Sequence[Judged], known: Sequence[Judged]) -> np.ndarray:
 
 def _molecules(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no molecules, and for nothing held out."""
-    if counts.kind not in ("", "molecule"):
-        raise ValueError(f"needs molecules; the items are {counts.kind}")
-    if not counts.held_out:
-        raise ValueError("there are no held-out items; allowed: the other metrics")
+    needs(counts, "molecule", "molecules")
 
 
 @taking("ends")

@@ -14,7 +14,7 @@ from scipy.stats import wasserstein_distance
 
 from diffjax.data import Memory
 from diffjax.data.moving_digits import ROOM, reflected
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, needs
 from diffjax.evaluation.gaussian import frechet_with_floor
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples
@@ -153,10 +153,7 @@ def exchanged(x: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def _clips(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no videos, and for nothing held out."""
-    if counts.kind not in ("", "video"):
-        raise ValueError(f"needs videos; the items are {counts.kind}")
-    if not counts.held_out:
-        raise ValueError("there are no held-out items; allowed: the other metrics")
+    needs(counts, "video", "videos")
 
 
 def _of_classes(counts: Counts, **_: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, needs
 from diffjax.evaluation.resampling import Rows, with_intervals
 from diffjax.evaluation.samples import Real, Samples
 
@@ -167,8 +167,7 @@ SHARES = tuple(f"{name}_{value}" for name in DISTANCES for value in ("nna", "cov
 
 def _clouds(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no clouds, and for fewer than two held-out items."""
-    if counts.kind not in ("", "cloud"):
-        raise ValueError(f"needs clouds of points; the items are {counts.kind}")
+    needs(counts, "cloud", "clouds of points", held_out=0)
     if min(counts.held_out, counts.samples) < 2:
         raise ValueError(
             f"{counts.samples} samples and {counts.held_out} held-out items; needs 2 of each"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.data.particles import System, squares, system_of
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, needs
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.evaluation.tables import kolmogorov_smirnov
@@ -26,10 +26,7 @@ def apart(system: System, x: np.ndarray) -> np.ndarray:
 
 def _particles(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no clouds, and for nothing held out."""
-    if counts.kind not in ("", "cloud"):
-        raise ValueError(f"needs particles of known energy; the items are {counts.kind}")
-    if not counts.held_out:
-        raise ValueError("there are no held-out items; allowed: the other metrics")
+    needs(counts, "cloud", "particles of known energy")
 
 
 @counting(_particles)

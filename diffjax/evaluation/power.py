@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, needs
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples
 
@@ -41,10 +41,7 @@ def radial(x: np.ndarray) -> np.ndarray:
 
 def _fields(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no fields, and for nothing held out."""
-    if counts.kind not in ("", "field"):
-        raise ValueError(f"needs fields; the items are {counts.kind}")
-    if not counts.held_out:
-        raise ValueError("there are no held-out items; allowed: the other metrics")
+    needs(counts, "field", "fields")
 
 
 @counting(_fields)

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffjax.data.kinds.storing import to_int16
 from diffjax.data.spectra import stft
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, needs
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.retrieval import check_asked
 from diffjax.evaluation.samples import Real, Samples
@@ -38,8 +38,7 @@ def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _asked(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no sounds, and as `check_asked` does."""
-    if counts.kind not in ("", "audio"):
-        raise ValueError(f"needs sounds; the items are {counts.kind}")
+    needs(counts, "audio", "sounds", held_out=0)
     check_asked(counts)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.data.kinds.table import decoded, described
-from diffjax.evaluation.beforehand import Counts, counting
+from diffjax.evaluation.beforehand import Counts, counting, needs
 from diffjax.evaluation.neighbours import nearest
 from diffjax.evaluation.resampling import Rows, with_intervals
 from diffjax.evaluation.samples import Real, Samples
@@ -71,10 +71,7 @@ def _correlations(x: np.ndarray) -> np.ndarray:
 
 def _rows(counts: Counts, **_: Any) -> None:
     """Raise ValueError for items that are no rows of a table, and for nothing held out."""
-    if counts.kind not in ("", "table"):
-        raise ValueError(f"needs rows of a table; the items are {counts.kind}")
-    if not counts.held_out:
-        raise ValueError("there are no held-out items; allowed: the other metrics")
+    needs(counts, "table", "rows of a table")
 
 
 def _columns(real: Real, x: np.ndarray, metric: str) -> Columns:

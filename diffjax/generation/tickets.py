@@ -117,9 +117,8 @@ class Ticket:
         """Return a sample of the network as a stored item, (*shape)."""
         _, _, cond, *_ = self.arguments
         stored = self.job.decoding(np.asarray(x)[None])
-        return self.job.form.completed(stored, {name: value[None] for name, value in cond.items()})[
-            0
-        ]
+        given = {name: value[None] for name, value in cond.items()}
+        return self.job.form.completed(stored, given)[0]
 
 
 Notify = Callable[[Ticket, Event | None], None]

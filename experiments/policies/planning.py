@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from diffjax import cli, plot
 from diffjax.arrays import pytree, stream
 from diffjax.data.kinds import figures
 from diffjax.environments import Environment, Episodes, Push
-from diffjax.evaluation.policies import policy, rollout, shares
+from diffjax.evaluation.policies import rollout, shares
 from diffjax.files import write_text
 from diffjax.intervals import wilson
 from diffjax.inverse.potentials import Tilted
@@ -34,7 +33,7 @@ from diffjax.runs.trained import Trained, load, resampled
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
-from experiments.policies.study import MAZE, Across, expert, horizontal, walls
+from experiments.policies.study import MAZE, Across, decision, expert, horizontal, walls
 
 FILE, NUM, SHOWN = "planning.json", 1000, 40
 ROWS = ((10, 0), (20, 0), (10, 16), (10, 8), (10, 4))
@@ -113,21 +112,6 @@ def _passed(states: Any) -> dict[str, Any]:
     near = np.linalg.norm(states.position - graph.centres[middle], axis=-1) < graph.side / 2
     share = float(near.any(0)[choice].mean()) if choice.any() else 0.0
     return {"share": share, "interval": wilson(share, int(choice.sum()))}
-
-
-def decision(trained: Trained, plan: Any, calls: int = 20) -> dict[str, float]:
-    """Return the median of the seconds of a plan for one observation, compiled."""
-    form = trained.experiment.form
-    shape = (form.shape[0], form.shape[1])
-    act = jax.jit(policy(trained.denoise, plan, MAZE, shape, dict(form.units)["every"]))
-    seen, keys = jnp.zeros((1, MAZE.observation)), jax.random.split(jax.random.key(0), 1)
-    times = []
-    for _ in range(calls + 1):
-        began = time.process_time(), time.perf_counter()
-        act(seen, keys).block_until_ready()
-        times.append((time.process_time() - began[0], time.perf_counter() - began[1]))
-    cpu, wall = np.median(times[1:], 0)
-    return {"cpu": float(cpu), "wall": float(wall)}
 
 
 def study(plans: Path, chunks: Path, push: Path | None, out: Path, num: int) -> None:

@@ -97,10 +97,14 @@ def expert(where: Environment, num: int) -> dict[str, Any]:
     return row
 
 
-def decision(trained: Trained, calls: int = 30) -> dict[str, float]:
-    """Return the median of the seconds of a decision for one observation, compiled."""
-    plan, length = trained.experiment.plan(trained.sde), trained.experiment.form.shape[0]
-    act = jax.jit(policy(trained.denoise, plan, MAZE, (length, 2)))
+def decision(trained: Trained, plan: Any, calls: int = 30) -> dict[str, float]:
+    """Return the median of the seconds of a decision, or of a whole plan, compiled.
+
+    It is for one observation.
+    """
+    form = trained.experiment.form
+    shape, every = (form.shape[0], form.shape[1]), dict(form.units).get("every", 0)
+    act = jax.jit(policy(trained.denoise, plan, MAZE, shape, every))
     seen, keys = jnp.zeros((1, MAZE.observation)), jax.random.split(jax.random.key(0), 1)
     times = []
     for _ in range(calls + 1):
@@ -130,7 +134,9 @@ def study(run_of: Path, regression: Path, out: Path, num: int) -> None:
     report["rows"] = {"expert": expert(MAZE, num)}
     for name, make in policies.items():
         began = time.process_time()
-        row = measured(run(made := make(), MAZE, num)) | {"decision": decision(made)}
+        row = measured(run(made := make(), MAZE, num)) | {
+            "decision": decision(made, made.experiment.plan(made.sde))
+        }
         report["rows"][name] = row | {"seconds": round(time.process_time() - began, 1)}
         print(name, row, flush=True)
     write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")

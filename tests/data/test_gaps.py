@@ -1,4 +1,4 @@
-"""Imputation of data that have gaps themselves: what is told, what counts, and the fixed point."""
+"""Imputation of data with gaps: what the network is given, what counts, and the fixed point."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -241,7 +241,7 @@ def test_a_certain_planner_is_executed_from_the_known_start_to_the_known_goal(st
     assert 0.05 < success(of, num=50)["success"] < 0.6
     with pytest.raises(ValueError, match="execute=9: needs 1 <= execute <= 8"):
         success(of, num=50, execute=9)
-    with pytest.raises(ValueError, match="Push: its goal is no single state; allowed: Maze"):
+    with pytest.raises(ValueError, match="Push: its goal is no single state; needs"):
         plans.ends(environment("push"), jnp.zeros((1, 8)), 2)
 
 
