@@ -10,7 +10,7 @@ import diffjax
 
 ROOT = Path(diffjax.__file__).parent
 LAYERS = (
-    ("arrays", "checks", "config", "files", "intervals", "progress"),
+    ("arrays", "checks", "config", "files", "intervals", "pages", "progress"),
     (
         *("devices", "environments", "io", "resampling", "schedules", "solvers", "spaces", "specs"),
         *("watermark", "zoo"),

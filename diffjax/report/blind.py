@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 import numpy as np
 
-from diffjax.data.kinds.players import uri
-from diffjax.data.kinds.storing import wav_bytes
-from diffjax.report import pictures
-from diffjax.report.page import style
+from diffjax import pages
+from diffjax.data.kinds.players import played
 
 SIDES = ("left", "right")
 
@@ -127,7 +121,7 @@ TESTS = {
 
 def document(trials: Trials) -> str:
     """Return the page: it holds the trials by number, without the correct answers."""
-    source = functools.partial(_played, rate=trials.rate) if trials.rate else pictures.lossless
+    source = functools.partial(played, rate=trials.rate) if trials.rate else pages.lossless
     facts: dict[str, Any] = {
         "page": trials.page,
         "answers": trials.answers,
@@ -136,11 +130,4 @@ def document(trials: Trials) -> str:
     }
     if not trials.rate:
         facts["size"] = [int(trials.shown.shape[k]) for k in (3, 2)]
-    template = Template(files("diffjax.report").joinpath("blind.html").read_text())
-    data = json.dumps(facts).replace("<", "\\u003c")
-    return template.substitute(style=style(), question=escape(trials.question), data=data)
-
-
-def _played(sound: np.ndarray, rate: int) -> str:
-    """Return the data URI of a sound (L, channels), which loses nothing."""
-    return uri("audio/wav", wav_bytes(sound, rate))
+    return pages.filled("diffjax.report", "blind.html", trials.question, data=pages.script(facts))

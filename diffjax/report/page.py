@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 import numpy as np
 
+from diffjax import pages
 from diffjax.report import evaluated, pictures, svg
 from diffjax.report.record import Record, Series, inside
 
@@ -57,13 +56,7 @@ def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
         for name, html in sections.items()
         if html
     )
-    template = Template(files("diffjax.report").joinpath("page.html").read_text())
-    return template.substitute(title=escape(title), body=body, style=style())
-
-
-def style() -> str:
-    """Return the style sheet of all pages."""
-    return files("diffjax.report").joinpath("style.css").read_text()
+    return pages.filled("diffjax.report", "page.html", title, body=body)
 
 
 def state(record: Record) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffjax.data.kinds.players import uri
+from diffjax.pages import encoded, uri
 
 BYTES = 3_000_000
 """Approximate bytes of all pictures of a page together; as text they are a third larger."""
@@ -33,25 +32,12 @@ def drawn(picture: np.ndarray, many: int) -> str:
     return _encode(Image.fromarray(picture), BYTES // many)
 
 
-def lossless(picture: np.ndarray) -> str:
-    """Return the lossless data URI of a picture uint8 (H, W, 3), whatever its size."""
-    from PIL import Image
-
-    return uri("image/png", _saved(Image.fromarray(picture), "png"))
-
-
 def _encode(image: Any, most: int) -> str:
     """Encode as PNG if that is small enough, else as JPEG of decreasing size."""
     for kind, side in [("png", SIDES[0]), *(("jpeg", side) for side in SIDES)]:
         smaller = image.copy()
         smaller.thumbnail((side, side))
-        encoded = _saved(smaller, kind)
-        if len(encoded) <= most:
+        content = encoded(smaller, kind)
+        if len(content) <= most:
             break
-    return uri(f"image/{kind}", encoded)
-
-
-def _saved(image: Any, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
-    return buffer.getvalue()
+    return uri(f"image/{kind}", content)

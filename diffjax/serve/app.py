@@ -27,7 +27,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from diffjax import __version__
+from diffjax import __version__, pages
 from diffjax.config import ConfigError
 from diffjax.generation.engine import Full
 from diffjax.generation.tickets import Event, Ticket
@@ -214,10 +214,10 @@ def observed(app: FastAPI, state: State) -> None:
     """Add the addresses that compute nothing."""
 
     @app.get("/", response_class=HTMLResponse)
-    def page() -> HTMLResponse:
-        read = lambda package, name: (files(f"diffjax.{package}") / name).read_text()
-        parts = {"style": read("report", "style.css"), "script": read("serve", "page.js")}
-        text = Template(read("serve", "page.html")).substitute(parts)
+    def front() -> HTMLResponse:
+        read = lambda name: (files("diffjax.serve") / name).read_text()
+        parts = {"style": pages.style(), "script": read("page.js")}
+        text = Template(read("page.html")).substitute(parts)
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
     @app.get("/healthz")

@@ -5,16 +5,13 @@ Space is seen from the front: x points to the right, y upwards and z towards the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import numpy as np
 
+from diffjax import pages
 from diffjax.data.kinds.drawing import grid
 from diffjax.data.kinds.kind import Files, Texts, Units
 
@@ -157,9 +154,8 @@ def page(solids: Sequence[Solid], title: str) -> str:
         for s in solids
     ]
     facts = {"solids": each, "reach": MARGIN * max(s.reach for s in solids)}
-    template = Template(files("diffjax.data.kinds").joinpath("solid.html").read_text())
-    data = json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
-    return template.substitute(title=escape(title), data=data, hidden=HIDDEN)
+    parts = {"data": pages.script(facts), "hidden": str(HIDDEN)}
+    return pages.filled("diffjax.data.kinds", "solid.html", title, **parts)
 
 
 def shown(solid: Callable[[np.ndarray], Solid], noun: str) -> tuple[Files, Files]:
