@@ -24,6 +24,8 @@ def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     It is the mean over frames, and over the windows WINDOWS with hops of a quarter of each, of the
     root mean square over frequencies of the difference of levels. x, y: floats in [-1, 1].
+    Independent draws of noise with one spectrum are sqrt(2) 10 / ln(10) pi / sqrt(6) = 7.88 dB from
+    each other, so an exact sampler of noise has more than a sound with a smooth spectrum.
 
     >>> x = np.random.default_rng(0).normal(0, 0.1, (2, 2000))
     >>> distance(x, x).tolist(), distance(x, 10 * x).round().tolist()

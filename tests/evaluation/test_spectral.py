@@ -32,6 +32,17 @@ def test_the_distance_is_known_for_a_gain_and_blind_to_a_sign():
     assert (distance(x, np.zeros_like(x)) < 80).all()  # silence is a level, not minus infinity
 
 
+def test_independent_noise_has_the_distance_of_exponential_spectra():
+    """An exact sampler of noise would seem to fail, or a smooth spectrum would not win as it does.
+
+    Power spectra of Gaussian noise are exponential; their logarithms are Gumbel variables, whose
+    standard deviation is pi / sqrt(6) nepers of power.
+    """
+    x, y = np.random.default_rng(0).normal(0, 0.1, (2, 20, 8000))
+    spread = 10 / np.log(10) * np.pi / np.sqrt(6)
+    np.testing.assert_allclose(distance(x, y).mean(), np.sqrt(2) * spread, atol=0.05)
+
+
 def test_each_sound_is_compared_with_the_one_it_was_asked_for(real):
     """Samples would be compared with other sounds."""
     asked = np.array([3, 0, 1])
