@@ -12,7 +12,7 @@ from diffjax.files import ending, read_arrays, reason
 from diffjax.specs import Spec
 
 Arrays = dict[str, np.ndarray]
-NAMED = ("vector", "tokens", "map")
+NAMED = ("vector", "tokens", "map", "pairs")
 """Names of conditions that state their kind."""
 PREFIX = "cond_"
 """Prefix of the name of any other condition in files of arrays."""
@@ -29,12 +29,12 @@ BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
 Integers (N, L) are words."""
 
 
-def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -> Spec:
+def describe(name: str, value: np.ndarray, longest: int = 0) -> Spec:
     """Return the spec of a condition with values (N, ...) for all items.
 
-    classes: the number of classes of labels, or of words, where more are known than occur. longest:
-    the number of positions of an item, for lengths; unsigned integers are always lengths. Raises
-    ValueError for values whose type or shape suits no condition.
+    longest: the number of positions of an item, for lengths; unsigned integers are always lengths.
+    Labels and words have as many classes as occur. Raises ValueError for values whose type or shape
+    suits no condition.
     """
     if np.issubdtype(value.dtype, np.unsignedinteger):
         return Spec(name, "length", longest)
@@ -51,22 +51,22 @@ def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -
             raise ValueError(f"{has}; needs integers >= 0, or -1 for none")
         if name == STILL:
             return Spec(name, STILL, 2)
-        return Spec(name, kind, classes or 1 + max(int(value.max(initial=0)), 0))
-    least = {"vector": 2, "tokens": 3, "map": 2}[kind]
+        return Spec(name, kind, 1 + max(int(value.max(initial=0)), 0))
+    least = {"vector": 2, "tokens": 3, "map": 2, "pairs": 4}[kind]
     right = value.ndim == least if kind != "map" else value.ndim >= least
     if not right or not np.issubdtype(value.dtype, np.floating):
-        needs = {"vector": "(N, size)", "tokens": "(N, L, size)", "map": "(N, *grid, size)"}[kind]
-        raise ValueError(f"{has}; needs floats of shape {needs}")
+        needs = {"vector": "size", "tokens": "L, size", "map": "*grid, size", "pairs": "L, L, size"}
+        raise ValueError(f"{has}; needs floats of shape (N, {needs[kind]})")
     return Spec(name, kind, value.shape[-1])
 
 
 def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
     """Return the conditions other than the label among named arrays.
 
-    Their names are `vector`, `tokens` and `map`, and `cond_NAME` for any other condition. A mask
-    such as `tokens_mask` (N, L) is 0 or False where a token is missing, and the condition becomes
-    NaN there. ending: the suffix of the names, such as `_train`. Raises ValueError for a mask of
-    another shape.
+    Their names are `vector`, `tokens`, `map` and `pairs`, and `cond_NAME` for any other condition.
+    A mask such as `tokens_mask` (N, L) is 0 or False where a token is missing, and the condition
+    becomes NaN there. ending: the suffix of the names, such as `_train`. Raises ValueError for a
+    mask of another shape.
     """
     conditions: Arrays = {}
     for key, value in arrays.items():
@@ -105,7 +105,7 @@ def typed(value: np.ndarray) -> np.ndarray:
 
 
 def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for a condition not of `num` items, or a map not on the grid of the items.
+    """Raise ValueError for a condition not of `num` items, or not of the grid of the items.
 
     shape: the shape of an item.
     """
@@ -116,6 +116,10 @@ def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]
         if spec.kind == "map" and value.shape[1:-1] != shape[:-1]:
             raise ValueError(
                 f"{name}: has the grid {value.shape[1:-1]}, and the items have {shape[:-1]}"
+            )
+        if spec.kind == "pairs" and value.shape[1:-1] != shape[:1] * 2:
+            raise ValueError(
+                f"{name}: has pairs {value.shape[1:-1]}, and the items have {shape[0]} points"
             )
 
 
@@ -131,7 +135,7 @@ def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
         return np.full((num, 1), -1, np.int32)
     if spec.kind == "length":  # never missing
         return np.full(num, spec.size, np.uint32)
-    axes = {"tokens": (1,), "map": shape[:-1]}.get(spec.kind, ())
+    axes = {"tokens": (1,), "map": shape[:-1], "pairs": shape[:1] * 2}.get(spec.kind, ())
     return np.full((num, *axes, spec.size), np.nan, np.float32)
 
 
@@ -170,7 +174,8 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     shape_said = rows.shape
     if spec.kind == "map":
         rows = on_grid(rows, spec.size, shape[:-1])
-    grid = {"vector": (), "tokens": (None,), "map": shape[:-1]}.get(spec.kind, ())
+    grids = {"tokens": (None,), "map": shape[:-1], "pairs": shape[:1] * 2}
+    grid = grids.get(spec.kind, ())
     wanted = (*grid, spec.size)
     if not rows.ndim and spec.kind != "tokens":  # one number fills the whole condition
         rows = np.full(wanted, rows, np.float32)

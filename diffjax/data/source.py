@@ -100,10 +100,10 @@ class Memory:
 
     x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
     `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
-    texts: the captions of each item, or empty without any; see `captions`. sizes: of other
-    conditions that are labels or words, by name, where more are known than occur. gaps: True if x
-    may be NaN, where values are missing. Raises ValueError
-    where the number of texts is not N.
+    texts: the captions of each item, or empty without any; see `captions`. specs: of other
+    conditions whose kind or size their values do not state, such as labels of which more are known
+    than occur. gaps: True if x may be NaN, where values are missing. Raises ValueError where the
+    number of texts is not N.
 
     >>> Memory(np.zeros((10, 2), np.float32), np.zeros(10, np.int32), classes=2)
     Memory(10 points items of (2,) float32, classes=2)
@@ -117,7 +117,7 @@ class Memory:
     units: tuple[tuple[str, Any], ...] = ()
     class_names: tuple[str, ...] = ()
     texts: Sequence[Sequence[str]] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    specs: tuple[Spec, ...] = ()
     gaps: bool = False
 
     def __post_init__(self):
@@ -137,8 +137,10 @@ class Memory:
     def _form(self) -> Form:
         kind = self.kind or kinds.default(self.shape, str(self.dtype))
         label = (Spec("label", "label", self.classes),) if self.classes else ()
-        longest, sizes = self.shape[0], self.sizes
-        others = (conditions.describe(k, v, sizes.get(k, 0), longest) for k, v in self.cond.items())
+        longest, known = self.shape[0], {spec.name: spec for spec in self.specs}
+        others = (
+            known.get(k) or conditions.describe(k, v, longest=longest) for k, v in self.cond.items()
+        )
         return Form(
             kind,
             self.shape,
@@ -207,7 +209,7 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
         form.units,
         form.class_names,
         texts if any(texts) else (),
-        {spec.name: spec.size for spec in form.conditions},
+        form.conditions,
         form.gaps,
     )
 

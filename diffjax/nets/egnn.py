@@ -49,7 +49,8 @@ def bumps(distance: Pairs, count: int, reach: float) -> Pairs:
 class Layer(nn.Module):
     """Messages of all pairs, which change the features of the nodes and move the points.
 
-    m_ij = phi_m(h_i, h_j, d_ij, d_ij at the input) with a gate e_ij = sigmoid(phi_e(m_ij));
+    m_ij = phi_m(h_i, h_j, d_ij, d_ij at the input, f_ij) with features f_ij of the pair that
+    conditions state, and a gate e_ij = sigmoid(phi_e(m_ij));
     h_i += phi_h(h_i, sum_j e_ij m_ij / N); x_i += sum_j (x_i - x_j) / (d_ij + 1) phi_x(m_ij) / N.
     The sums are divided by the number of points, so that features of large clouds do not grow.
     """
@@ -114,6 +115,8 @@ class EGNN(nn.Module):
         if inside is not None:
             h = h + Dense(self.width, use_bias=False, name="count")(jnp.log(count))
         y, first = x, bumps(between(x)[1], self.radial, self.reach)
+        if (features := self.conditions.pairs(x, cond)) is not None:
+            first = jnp.concatenate([first, features], -1)
         for _ in range(self.depth):
             h, y = Layer(self.width, self.radial, self.reach)(h, y, first, share)
         scalars = 2 * self.features
@@ -145,11 +148,11 @@ def egnn(
     width: of the features of a node and of a message, >= 2. depth: number of layers, >= 1. radial:
     number of features of a distance, >= 2. reach: the distance that they cover, in units of the
     network's input, > 0. features: how many of the last values of a point are invariant, >= 0.
-    conditions: inputs besides x, as vectors, maps (B, N, size) of invariant
-    features of the points, or the length, in which case further points are ignored and their output
-    is 0. learn_variance: return a second, invariant output for the variance of a step. dtype: the
-    type of the compute, float32 or bfloat16; parameters, input and output are float32. Raises
-    ValueError for a setting out of range.
+    conditions: inputs besides x, as vectors, maps (B, N, size) of invariant features of the points,
+    features (B, N, N, size) of their pairs, or the length, in which case further points are ignored
+    and their output is 0. learn_variance: return a second, invariant output for the variance of a
+    step. dtype: the type of the compute, float32 or bfloat16; parameters, input and output are
+    float32. Raises ValueError for a setting out of range.
 
     >>> egnn(width=16, depth=2)
     Network(EGNN)
@@ -158,5 +161,5 @@ def egnn(
     at_least(1, depth=depth)
     at_least(0, features=features)
     positive(reach=reach)
-    known = settled(conditions, "egnn", (*VECTORS, "beside"))
+    known = settled(conditions, "egnn", (*VECTORS, "beside", "pairs"))
     return linen(EGNN(width, depth, radial, reach, features, known, learn_variance), dtype)

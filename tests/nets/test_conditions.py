@@ -38,7 +38,7 @@ SMALL = {
 }
 SIZES = {
     **{"label": 3, "vector": 4, "tokens": 5, "words": 7},
-    **{"map": 2, "augment": 6, "to": 1, "guidance": 1, "still": 2},
+    **{"map": 2, "pairs": 2, "augment": 6, "to": 1, "guidance": 1, "still": 2},
 }
 """Sizes of those that may be missing; tests/nets/test_length.py has the one that may not."""
 MORE = (Vector(2, "place"), Tokens(3, "caption"), Label(2, "style"))

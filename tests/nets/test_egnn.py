@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from diffjax.nets import dit, egnn
-from diffjax.nets.conditions import Label, Length, Map
+from diffjax.nets.conditions import Label, Length, Map, Pairs
 from diffjax.nets.egnn import bumps
 
 POINTS, C_NOISE = 5, np.array([0.3, 0.6])
-CONDITIONS = (Label(3), Map(2), Length(POINTS))
+CONDITIONS = (Label(3), Map(2), Pairs(3), Length(POINTS))
 
 
 def redrawn(shapes):
@@ -29,8 +29,16 @@ def rotation(axes, seed):
 
 def inputs(axes):
     rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, POINTS, axes))
     cond = {"label": np.array([0, 2], np.int32), "map": rng.normal(size=(2, POINTS, 2))}
-    return rng.normal(size=(2, POINTS, axes)), cond | {"length": np.array([4, 5], np.uint32)}
+    cond |= {"pairs": rng.normal(size=(2, POINTS, POINTS, 3))}
+    return x, cond | {"length": np.array([4, 5], np.uint32)}
+
+
+def ordered(cond, order):
+    """Return the conditions of points in another order, or of some of them."""
+    pairs = cond["pairs"][:, order][:, :, order]
+    return cond | {"map": cond["map"][:, order], "pairs": pairs}
 
 
 def applied(network, x, cond=None):
@@ -57,15 +65,29 @@ def test_egnn_commutes_with_all_symmetries(x64, axes):
         close(apply(x @ q, cond), before @ q)
     close(apply(x + 3.0, cond), before)
     order = np.array([2, 0, 3, 1, 4])  # the padding of the first item stays behind its points
-    close(apply(x[:, order], cond | {"map": cond["map"][:, order]}), before[:, order])
-    padded = x.copy()
+    close(apply(x[:, order], ordered(cond, order)), before[:, order])
+    padded, beyond = x.copy(), cond | {"pairs": cond["pairs"].copy()}
     padded[0, 4] = np.nan
-    close(apply(padded, cond), before)
-    short = {k: v[:, :4] if k == "map" else v for k, v in cond.items()} | {
-        "length": np.array([4, 4], np.uint32)
-    }
-    alone = applied(egnn(8, 2, 4, conditions=(Label(3), Map(2), Length(4))), x[:, :4], short)
+    beyond["pairs"][0, 4] = beyond["pairs"][0, :, 4] = 9.0
+    close(apply(padded, beyond), before)
+    short = ordered(cond, np.arange(4)) | {"length": np.array([4, 4], np.uint32)}
+    few = (Label(3), Map(2), Pairs(3), Length(4))
+    alone = applied(egnn(8, 2, 4, conditions=few), x[:, :4], short)
     close(alone(x[:, :4], short)[0], before[0, :4])
+
+
+def test_a_bond_changes_what_its_atoms_do(x64):
+    """A network would ignore bonds, or take a missing one for features of 0."""
+    x, cond = inputs(3)
+    apply = applied(egnn(8, 1, 4, conditions=CONDITIONS), x, cond)
+    before, other = apply(x, cond), cond | {"pairs": cond["pairs"].copy()}
+    other["pairs"][1, 0, 1] += 1.0
+    change = np.abs(apply(x, other) - before).max(2)
+    assert change[1, 0] > 1e-4 and not change[0].any() and not change[1, 1:].any()
+    other["pairs"][1, 0, 1] = 0.0
+    none = apply(x, other)
+    other["pairs"][1, 0, 1] = np.nan
+    assert np.abs(apply(x, other) - none)[1, 0].max() > 1e-4
 
 
 def test_packed_points_commute_in_their_coordinates_alone(x64):

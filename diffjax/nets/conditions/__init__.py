@@ -20,6 +20,7 @@ from diffjax.nets.conditions.guidance import Guidance
 from diffjax.nets.conditions.label import Label
 from diffjax.nets.conditions.length import Length
 from diffjax.nets.conditions.map import Map
+from diffjax.nets.conditions.pairs import Pairs
 from diffjax.nets.conditions.several import Conditions, settled
 from diffjax.nets.conditions.still import Still
 from diffjax.nets.conditions.to import To
@@ -27,7 +28,9 @@ from diffjax.nets.conditions.tokens import Tokens
 from diffjax.nets.conditions.vector import Vector
 from diffjax.nets.conditions.words import Words
 
-CONDITIONS = catalogue(Label, Vector, Tokens, Words, Map, Length, Augment, To, Guidance, Still)
+CONDITIONS = catalogue(
+    *(Label, Vector, Tokens, Words, Map, Pairs, Length, Augment, To, Guidance, Still)
+)
 
 __all__ = [
     "CONDITIONS",
@@ -39,6 +42,7 @@ __all__ = [
     "Label",
     "Length",
     "Map",
+    "Pairs",
     "Still",
     "To",
     "Tokens",

@@ -20,6 +20,7 @@ MECHANISMS = {
     "joint": "tokens in the self-attention of the network",
     "cross": "tokens that the network attends to after its self-attention",
     "beside": "channels beside those of the input",
+    "pairs": "features of the pairs of points, beside their distance",
     "time": "a second time, by its difference from the noise label",
     "apart": "a mask that keeps the frames of a video apart",
 }
@@ -37,9 +38,9 @@ class Condition(Protocol):
     size: number of classes, width or channels, as in `Spec`. name: the key in `cond`. mechanism:
     one of `mechanisms`, or "" for the first of these that the network supports. droppable: whether
     `condition_dropout` may drop the condition. The methods `embed`, `unit`, `sequence`, `beside`,
-    `apart` and `features` belong to the mechanisms (see the protocols below); a kind has those that
-    its mechanisms need. They are called inside a Flax module, which owns the layers that they
-    create: name these layers by `place`.
+    `pairs`, `apart` and `features` belong to the mechanisms (see the protocols below); a kind has
+    those that its mechanisms need. They are called inside a Flax module, which owns the layers that
+    they create: name these layers by `place`.
 
     `docs/howto/add_network.md` has a worked example.
     """
@@ -97,6 +98,14 @@ class Beside(Protocol):
 
     def beside(self, value: Any, dtype: Any) -> Float[Array, "b *d c"]:
         """Return the value as channels on the grid of the input."""
+        ...
+
+
+class Paired(Protocol):
+    """Conditions with the mechanism `pairs`."""
+
+    def pairs(self, value: Any, dtype: Any) -> Float[Array, "b n n f"]:
+        """Return the value as features of the pairs of points of the input."""
         ...
 
 

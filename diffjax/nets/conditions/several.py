@@ -23,6 +23,7 @@ from diffjax.nets.conditions.base import (
     Embeds,
     Features,
     Leads,
+    Paired,
     Sequence,
     Unit,
     Vector,
@@ -164,6 +165,13 @@ class Conditions:
             belongs = entry.inside(_value(entry, x, cond), 2)
             inside = belongs if inside is None else inside & belongs
         return inside
+
+    def pairs(self, x: Float[Array, "b n c"], cond: Cond) -> Float[Array, "b n n f"] | None:
+        """Return the features of pairs of points that conditions state, or None without any."""
+        parts = [
+            cast(Paired, entry).pairs(_value(entry, x, cond), x.dtype) for entry in self.by("pairs")
+        ]
+        return jnp.concatenate(parts, -1) if parts else None
 
     def apart(self, x: Float[Array, "b *d"], cond: Cond) -> Bool[Array, " b"] | None:
         """Return which items have frames that no attention over time joins, or None for none."""
