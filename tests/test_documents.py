@@ -53,6 +53,15 @@ FORMS = {
 PACKAGED = {
     "meshes": Form("cloud", (256, 3)),
     "molecules": Form("molecule", (20, 8), (Spec("length", "length", 20),)),
+    "conformers": Form(
+        "conformer",
+        (20, 3),
+        (
+            Spec("elements", "map", 5),
+            Spec("bonds", "pairs", 5),
+            Spec("length", "length", 20),
+        ),
+    ),
 }
 """Forms of sources whose packages are not at hand."""
 

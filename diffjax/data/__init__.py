@@ -25,6 +25,7 @@ from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.clips import clips
+from diffjax.data.conformers import conformers
 from diffjax.data.demonstrations import demonstrations
 from diffjax.data.diamonds import diamonds
 from diffjax.data.digits import digits
@@ -57,7 +58,7 @@ from diffjax.data.winds import winds
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
-    *(demonstrations, molecules, moving_digits, clips),
+    *(demonstrations, molecules, conformers, moving_digits, clips),
 )
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "centre",
     "checkerboard",
     "clips",
+    "conformers",
     "demonstrations",
     "diamonds",
     "digits",

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax import checks
-from diffjax.data.bonds import ELEMENTS, bonds
-from diffjax.data.kinds.molecule_files import END, parsed
+from diffjax.data.bonds import ELEMENTS, bonds, orders
+from diffjax.data.kinds.molecule_files import END, connected, parsed
 from diffjax.data.molecule import packed
 from diffjax.data.source import Memory, check_split, part
 from diffjax.files import ending
@@ -29,22 +29,32 @@ COLUMNS = {
     "chem_comp_atom": (
         *("comp_id", "atom_id", "type_symbol"),
         *(f"pdbx_model_Cartn_{axis}_ideal" for axis in "xyz"),
+        *(f"model_Cartn_{axis}" for axis in "xyz"),
     ),
-    "chem_comp_bond": ("comp_id", "atom_id_1", "atom_id_2"),
+    "chem_comp_bond": ("comp_id", "atom_id_1", "atom_id_2", "value_order"),
 }
 """The columns that are read."""
+ORDERS = {"SING": 1, "DOUB": 2, "TRIP": 3}
+"""The orders of bonds by their names in the dictionary."""
 
 
 class Molecule(NamedTuple):
-    """Coordinates x (N, 3) in angstrom, elements (N,), and bonds (N, N).
+    """Coordinates x (N, 3) in angstrom, elements (N,), and orders of bonds (N, N), 0 without one.
 
-    name: the identifier of a component, or the title of a molecule.
+    name: the identifier of a component, or the title of a molecule. crystal: coordinates (N, 3) of
+    another conformer, that of a crystal, NaN where they are not known.
     """
 
     name: str
     x: np.ndarray
     elements: np.ndarray
-    bonded: np.ndarray
+    order: np.ndarray
+    crystal: np.ndarray
+
+    @property
+    def bonded(self) -> np.ndarray:
+        """Which atoms are bonded, (N, N)."""
+        return self.order > 0
 
 
 def molecules(
@@ -68,14 +78,7 @@ def molecules(
     Memory(1 molecule items of (6, 8) float32, classes=0, length)
     """
     check_split(split, "molecules")
-    checks.at_least(LEAST, heavy=heavy, atoms=atoms)
-    place = Path(path).expanduser() if path else packaged()
-    if not place.is_file():
-        raise ValueError(f"path={path!r}: no such file; the form is name=molecules:PATH")
-    listed = own(place) if ending(place) == ".sdf" else read(place)
-    known = [m for m in listed if fits(m.elements, heavy) and len(m.x) <= atoms]
-    if not known:
-        raise ValueError(f"path={path!r}: has no molecule of these sizes and elements")
+    known = listed(path, heavy, atoms)
     names = [m.name for m in known]
     counts = np.bincount([len(known[i].x) for i in part(names, "train", holdout)])
     taken = [known[i] for i in part(names, split, holdout)]
@@ -83,6 +86,19 @@ def molecules(
     x = packed([m.x for m in taken], [m.elements.tolist() for m in taken], atoms)
     units = (("lengths", counts.tolist()),)
     return Memory(x, kind="molecule", cond={"length": lengths}, units=units)
+
+
+def listed(path: str, heavy: int, atoms: int) -> list[Molecule]:
+    """Return the molecules of a file that are not too large; see `molecules`."""
+    checks.at_least(LEAST, heavy=heavy, atoms=atoms)
+    place = Path(path).expanduser() if path else packaged()
+    if not place.is_file():
+        raise ValueError(f"path={path!r}: no such file; the form is name=molecules:PATH")
+    every = own(place) if ending(place) == ".sdf" else read(place)
+    known = [m for m in every if fits(m.elements, heavy) and len(m.x) <= atoms]
+    if not known:
+        raise ValueError(f"path={path!r}: has no molecule of these sizes and elements")
+    return known
 
 
 def packaged() -> Path:
@@ -117,18 +133,22 @@ def read(path: Path) -> list[Molecule]:
 
 
 def own(path: Path) -> list[Molecule]:
-    """Read the molecules of an .sdf file, with bonds by distance where all elements are known.
+    """Read the molecules of an .sdf file with their bonds, where all elements are known.
 
-    Raises ValueError for a file of other contents.
+    Bonds are those by distance for a molecule without any in the file. Raises ValueError for a file
+    of other contents.
     """
     try:
         texts = path.read_text().split(f"{END}\n")[:-1]
-        read_texts = [(text.splitlines()[0].strip(), *parsed(text)) for text in texts]
+        found = [(text.splitlines()[0].strip(), *parsed(text), connected(text)) for text in texts]
     except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
         raise ValueError(f"path={path}: is no .sdf file ({error})") from error
+    known = lambda order, x, elements: (
+        order if order.any() else orders(bonds(x, elements), elements)
+    )
     return [
-        Molecule(name or str(k), x, elements, bonds(x, elements))
-        for k, (name, x, elements) in enumerate(read_texts)
+        Molecule(name or str(k), x, elements, known(order, x, elements), np.full_like(x, np.nan))
+        for k, (name, x, elements, order) in enumerate(found)
         if np.isin(elements, ELEMENTS).all()
     ]
 
@@ -150,17 +170,22 @@ def chosen(columns: Columns) -> list[Molecule]:
     good &= np.asarray(components["pdbx_formal_charge"], str) == "0"
     good &= components["pdbx_ideal_coordinates_missing_flag"] == "N"
     released = {*components["id"][good].tolist()}
-    places = [atoms[f"pdbx_model_Cartn_{axis}_ideal"] for axis in "xyz"]
-    x = np.stack([np.asarray(p, np.float64) for p in places], 1)
+    x = _places(atoms, "pdbx_model_Cartn_{}_ideal")
+    crystal = _places(atoms, "model_Cartn_{}")
     of_bonds, found = _rows(between["comp_id"]), []
     for name, rows in _rows(atoms["comp_id"]).items():
         elements = atoms["type_symbol"][rows]
         if name not in released or not fits(elements) or name not in of_bonds:
             continue
-        bonded = _bonded(atoms["atom_id"][rows], between, of_bonds[name])
-        if bonded is not None and np.isfinite(x[rows]).all() and (elements == "H").any():
-            found.append(Molecule(name, x[rows], elements, bonded))
+        order = _order(atoms["atom_id"][rows], between, of_bonds[name])
+        if order is not None and np.isfinite(x[rows]).all() and (elements == "H").any():
+            found.append(Molecule(name, x[rows], elements, order, crystal[rows]))
     return found
+
+
+def _places(atoms: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return the coordinates of all atoms, (N, 3)."""
+    return np.stack([np.asarray(atoms[name.format(axis)], np.float64) for axis in "xyz"], 1)
 
 
 def _rows(names: np.ndarray) -> dict[str, slice]:
@@ -170,13 +195,13 @@ def _rows(names: np.ndarray) -> dict[str, slice]:
     return {str(names[a]): slice(int(a), int(b)) for a, b in zip(begin, ends, strict=True)}
 
 
-def _bonded(ids: np.ndarray, between: Any, rows: slice) -> np.ndarray | None:
-    """Return the matrix of the bonds of one component; None for a bond of an unknown atom."""
+def _order(ids: np.ndarray, between: Any, rows: slice) -> np.ndarray | None:
+    """Return the orders of the bonds of one component; None for a bond of an unknown atom."""
     index = {str(name): i for i, name in enumerate(ids)}
-    bonded = np.zeros((len(ids), len(ids)), bool)
-    pairs = zip(between["atom_id_1"][rows], between["atom_id_2"][rows], strict=True)
-    for a, b in pairs:
+    order = np.zeros((len(ids), len(ids)), int)
+    columns = (between[name][rows] for name in ("atom_id_1", "atom_id_2", "value_order"))
+    for a, b, kind in zip(*columns, strict=True):
         if a not in index or b not in index:
             return None
-        bonded[index[a], index[b]] = bonded[index[b], index[a]] = True
-    return bonded
+        order[index[a], index[b]] = order[index[b], index[a]] = ORDERS[str(kind)]
+    return order

@@ -60,7 +60,7 @@ def graph(bonded: np.ndarray, elements: np.ndarray) -> str:
     """
     names = [str(element) for element in elements]
     for _ in range(len(elements)):
-        names = _renamed(names, bonded)
+        names = renamed(names, bonded)
         if len({*names}) == len(names):
             break
     return _digest(",".join(sorted(names)))
@@ -79,13 +79,18 @@ def surroundings(bonded: np.ndarray, elements: np.ndarray, reach: int = 2) -> Co
     names = [str(element) for element in elements]
     counts = Counter(names)
     for _ in range(reach):
-        names = _renamed(names, bonded)
+        names = renamed(names, bonded)
         counts.update(names)
     return counts
 
 
-def _renamed(names: list[str], bonded: np.ndarray) -> list[str]:
-    """Return a name for each atom by its own and the sorted names of its neighbours."""
+def renamed(names: list[str], bonded: np.ndarray) -> list[str]:
+    """Return a name for each atom by its own and the sorted names of its neighbours.
+
+    >>> both = renamed(["O", "H", "H"], np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]]))
+    >>> both[0] == both[1], both[1] == both[2]
+    (False, True)
+    """
     around = [sorted(names[j] for j in np.flatnonzero(row)) for row in bonded]
     return [_digest(f"{name}({','.join(a)})") for name, a in zip(names, around, strict=True)]
 

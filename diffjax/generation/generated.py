@@ -93,7 +93,8 @@ class Generated(NamedTuple):
 
         Prompts stand below the samples.
         """
-        return self.form.picture(self.x, self.label, self.prompts)
+        shown = self.form.items.joined(self.x, self.cond)
+        return self.form.picture(shown, self.label, self.prompts)
 
     def __repr__(self) -> str:
         what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"

@@ -76,6 +76,7 @@ def write(path: Path, samples: Generated, sign: Sign | None = None) -> None:
     replaces = path.is_file()
     kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
     files = kind.whole().get(end) if end else kind.folder()
+    shown = kind.joined(samples.x, samples.cond)
     with writing(f"--out={path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
@@ -92,9 +93,9 @@ def write(path: Path, samples: Generated, sign: Sign | None = None) -> None:
             known = ", ".join(endings(kind))
             raise ConfigError(f"--out={path}: the samples are {kind.noun}s; known endings: {known}")
         elif not files.each:
-            files.write(path, samples.x, units, {})
+            files.write(path, shown, units, {})
         else:
-            for k, item in enumerate(samples.x):
+            for k, item in enumerate(shown):
                 name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
                 file = path / f"{k:06d}{suffix(name)}{files.ending}"
                 files.write(file, item, units, samples.stamp(k))

@@ -35,7 +35,7 @@ class Previews:
         if every and every > rows:
             raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")
         self.place, self._decoding, self.count = path, job.decoding, 0
-        self._label = taken(job.cond, num).get("label")
+        self._cond = taken(job.cond, num)
         self._frames: list[np.ndarray] = []
         self._is_first_batch = True
 
@@ -47,8 +47,8 @@ class Previews:
         if not first():
             return
         self.count += 1
-        label = None if self._label is None else self._label[: len(x0)]
-        picture = self._decoding.stored.picture(x0, label)
+        cond, stored = {k: v[: len(x0)] for k, v in self._cond.items()}, self._decoding.stored
+        picture = stored.picture(stored.items.joined(x0, cond), cond.get("label"))
         with writing(self.place):
             if self.place.suffix != ".gif":
                 plot.save(self.place / f"row_{seen.row:04d}.png", picture)

@@ -35,7 +35,8 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     result = generate(denoise, plan, key, index, cond, shape=e.shape)
     plan.check(result._replace(bad=layout.whole(result.bad)))
     x = e.form.completed(e.decoding(layout.whole(result.x)), conditions)
-    return e.decoding.stored.picture(x, conditions.get("label"))
+    stored = e.decoding.stored
+    return stored.picture(stored.items.joined(x, conditions), conditions.get("label"))
 
 
 def side_by_side(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:

@@ -51,6 +51,7 @@ def source(request) -> Callable[[str], Source]:
         "dw4": lambda: {"size": 40},
         "lj13": lambda: {"size": 40},
         "molecules": lambda: {"path": str(of("tiny_molecules")), "atoms": 8, "holdout": 0.3},
+        "conformers": lambda: {"path": str(of("tiny_molecules")), "atoms": 8, "holdout": 0.3},
         "demonstrations": lambda: {"episodes": 8, "horizon": 4},
         "moving_digits": lambda: {"size": 200, "frames": 3},
         "clips": lambda: {"path": str(of("tiny_clips")), "length": 3, "size": 6, "holdout": 0.3},

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from diffjax.data import KINDS, Batches, Form, Memory, Reading, array, latents, select
+from diffjax.data.conformer import centred
 from diffjax.data.form import from_json, labelled
 from diffjax.data.kinds import default, lookup
 from diffjax.data.molecule import packed
@@ -29,6 +30,7 @@ SHAPES = {
     "field": (6, 7, 2),
     "cloud": (5, 3),
     "molecule": (5, 8),
+    "conformer": (5, 3),
 }
 EVERY = [(name, dtype) for name, kind in KINDS.items() for dtype in kind.dtypes]
 
@@ -41,6 +43,8 @@ def items(name: str, dtype: str, num: int = 6) -> np.ndarray:
     if name == "molecule":  # thousandths of an angstrom, which files hold exactly
         x = rng.integers(-2000, 2000, (num, 5, 3)) / 1000
         return packed([*x], rng.choice([*"HCNOF"], (num, 5)).tolist(), 5)
+    if name == "conformer":
+        return np.stack([centred(x, 5) for x in rng.integers(-2000, 2000, (num, 5, 3)) / 1000])
     bounds = KINDS[name].range(dtype)
     if dtype != "float32" and bounds:
         return rng.integers(*map(int, bounds), size=size, endpoint=True, dtype=dtype)

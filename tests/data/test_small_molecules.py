@@ -46,6 +46,7 @@ def columns(**changes):
     """The tables of one component, carbon monoxide with a hydrogen, with changed columns."""
     atoms = {"comp_id": ["A"] * 3, "atom_id": ["C", "O", "H"], "type_symbol": ["C", "O", "H"]}
     atoms |= {f"pdbx_model_Cartn_{a}_ideal": [0.0, 1.2, -1.0] for a in "xyz"}
+    atoms |= {f"model_Cartn_{a}": [np.nan] * 3 for a in "xyz"}
     tables = {
         "chem_comp": dict(zip(COLUMNS["chem_comp"], (["A"], ["REL"], ["0"], ["N"]), strict=True)),
         "chem_comp_atom": atoms,
@@ -53,6 +54,7 @@ def columns(**changes):
             "comp_id": ["A", "A"],
             "atom_id_1": ["C", "C"],
             "atom_id_2": ["O", "H"],
+            "value_order": ["DOUB", "SING"],
         },
     }
     for place, value in changes.items():

@@ -24,6 +24,11 @@ def as_they_are(x: np.ndarray, dtype: str) -> np.ndarray:
     return np.asarray(x, np.float32)
 
 
+def alone(x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return stored items without their conditions: the default `joined`."""
+    return x
+
+
 def flat(x: np.ndarray) -> np.ndarray:
     """Return the values of stored items as (N, D)."""
     return x.reshape(len(x), -1)
@@ -61,8 +66,10 @@ class Kind:
 
     normalise: converts stored values (B, ...) to floats in the range of the network, on the device.
     denormalise: `(x, dtype)`, converts samples of the network to stored values. values: converts
-    stored items to the (N, D) that distances without a feature network compare. features: the
-    default feature network of `evaluate`. unit: scale and name of an error of the network's output.
+    stored items to the (N, D) that distances without a feature network compare. joined: `(x,
+    cond)`, puts stored items and the conditions that pictures and files show side by side; by
+    default items alone. features: the default feature network of `evaluate`. unit: scale and name
+    of an error of the network's output.
 
     tiles: converts stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: `(x, label,
     units, class_names)`, draws one picture of all items in place of tiles. few: the largest D for
@@ -103,6 +110,7 @@ class Kind:
     space: Space = PLAIN
     augment: bool = False
     values: Callable[[np.ndarray], np.ndarray] = flat
+    joined: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = alone
     features: str = "pixels"
     noun: str = "item"
     unit: tuple[float, str] = (1.0, "units of the data")

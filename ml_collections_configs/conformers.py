@@ -1,0 +1,22 @@
+"""Conformers of small molecules given their elements and bonds, by an equivariant network.
+
+pip install "diffjax[molecules]"
+python -m diffjax.train --config=configs/conformers.py --workdir=runs/conformers
+python -m diffjax.evaluate --workdir=runs/conformers --metrics=conformers --num=742
+python -m diffjax.sample --workdir=runs/conformers --num=16 --out=c.sdf --out=c.html
+
+Samples are conformers of held-out molecules, with the bonds of these.
+"""
+
+import ml_collections
+
+from ml_collections_configs import molecules, parts
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return parts.changed(
+        molecules.get_config().to_dict(),
+        data=dict(name="conformers", atoms=20, conditions=("elements", "bonds"), labels=False),
+        network=dict(features=0),
+        train=dict(steps=6000, batch_size=32, checkpoint_every=250, sample_every=6000, samples=16),
+    )
