@@ -18,5 +18,5 @@ def get_config() -> ml_collections.ConfigDict:
         molecules.get_config().to_dict(),
         data=dict(name="conformers", atoms=20, conditions=("elements", "bonds"), labels=False),
         network=dict(features=0),
-        train=dict(steps=6000, batch_size=32, checkpoint_every=250, sample_every=6000, samples=16),
+        train=dict(steps=8000, batch_size=16, checkpoint_every=500, sample_every=8000, samples=16),
     )
