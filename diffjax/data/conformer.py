@@ -109,7 +109,7 @@ def separate(item: np.ndarray) -> Conformer:
     """
     inside = ~np.isnan(item[:, 0])
     rows, n, kinds = item[inside], int(inside.sum()), len(ELEMENTS)
-    x = np.float64(rows[:, :3]) * DEVIATION
+    x = np.asarray(rows[:, :3], np.float64) * DEVIATION
     if item.shape[1] == 3:
         return Conformer(x, np.full(n, "X"), np.zeros((n, n), int))
     elements = np.array(ELEMENTS)[rows[:, 3 : 3 + kinds].argmax(1)]

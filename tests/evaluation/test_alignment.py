@@ -15,7 +15,7 @@ def test_the_deviation_is_the_least_over_rotations(mirror):
     rng = np.random.default_rng(0)
     for _ in range(4):
         a, b = rng.normal(size=(2, 4, 3))
-        turns = Rotation.random(24_000, rng=0).as_matrix()
+        turns = Rotation.random(24_000, rng=rng).as_matrix()
         turns = np.concatenate([turns, -turns]) if mirror else turns
         centred = a - a.mean(0), b - b.mean(0)
         moved = centred[1] @ turns
@@ -29,7 +29,7 @@ def test_the_deviation_is_the_least_over_rotations(mirror):
 def test_the_deviation_ignores_motion_and_tells_mirror_images():
     """A conformer would count as wrong because of its place, or its mirror image as right."""
     a = np.random.default_rng(1).normal(size=(6, 3))
-    turned = Rotation.random(3, rng=0).as_matrix() @ a.T
+    turned = Rotation.random(3, rng=np.random.default_rng(0)).as_matrix() @ a.T
     moved = np.swapaxes(turned, 1, 2) + np.array([1.0, 2.0, 3.0])
     np.testing.assert_allclose(rmsd(a, moved), 0, atol=1e-6)
     flipped = a * np.array([1.0, 1.0, -1.0])
