@@ -8,6 +8,7 @@ from commands import one_device
 from test_kinds_of_data import CONFIG, ended
 
 import diffjax
+from diffjax.data import conformers
 from diffjax.data.conformer import joined, separate
 from diffjax.data.kinds.molecule_files import block, connected, parsed
 
@@ -29,16 +30,22 @@ def run(tmp_path_factory):
     settings |= {"conditions": ["elements", "bonds"]}
     with one_device():
         diffjax.fit(CONFIG | {"network": NETWORK, "data": settings}, folder / "run")
-    return folder / "run"
+    return folder / "run", data
 
 
 def test_samples_have_the_graphs_of_held_out_molecules(run, tmp_path, monkeypatch):
     """Files would have bonds by distance, of which a poor network has none or too many."""
+    folder, data = run
     with one_device():
-        chosen = diffjax.load(run).sample(8)
+        trained = diffjax.load(folder)
+        chosen = trained.sample(8)
+        others = conformers("train", str(data), atoms=6, holdout=0.3).cond
+        own = trained.sample(8, cond={name: value[:8] for name, value in others.items()})
         out = [f"--out={tmp_path / name}" for name in ("a.sdf", "a.html", "a.png", "each")]
-        assert ended(monkeypatch, "sample", f"--workdir={run}", "--num=8", *out) == 0
-    held = diffjax.load(run).experiment.source("test")[np.arange(8)]
+        assert ended(monkeypatch, "sample", f"--workdir={folder}", "--num=8", *out) == 0
+    np.testing.assert_array_equal(own.cond["bonds"], others["bonds"][:8])
+    assert (~np.isnan(own.x[..., 0])).sum(1).tolist() == others["length"][:8].tolist()
+    held = trained.experiment.source("test")[np.arange(8)]
     texts = (tmp_path / "a.sdf").read_text().split("$$$$\n")[:-1]
     assert chosen.picture().shape[2] == 3 and len(texts) == 8
     graphs = joined(held["x"], {k: held[k] for k in ("elements", "bonds")})
@@ -52,9 +59,9 @@ def test_samples_have_the_graphs_of_held_out_molecules(run, tmp_path, monkeypatc
 
 def test_a_command_judges_conformers_beside_their_floor(run, monkeypatch, capsys):
     with one_device():
-        flags = [f"--workdir={run}", "--num=20", "--guidance=1", "--metrics=conformers"]
+        flags = [f"--workdir={run[0]}", "--num=20", "--guidance=1", "--metrics=conformers"]
         assert ended(monkeypatch, "evaluate", *flags) == 0, capsys.readouterr().err
-    (result,) = json.loads((run / "evaluation.json").read_text())["results"]
+    (result,) = json.loads((run[0] / "evaluation.json").read_text())["results"]
     found = result["conformers"]
     assert 0 <= found["coverage"] <= 1 and 0 < found["mirrored"] <= found["median"]
     assert found["floor_median"] > 0 and found["floor_lengths"] > 0
