@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from diffjax.data.conformer import Conformer
+from experiments.molecules.conformers import turned
 from experiments.molecules.embedding import by_rdkit, distances, embedded, hops, learned, names
 
 CARBON = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.0]]) * 0.63
@@ -34,6 +36,17 @@ def test_tight_bounds_determine_a_molecule():
     for seed in range(4):
         x = embedded(METHANE, bounds, np.random.default_rng(seed))
         np.testing.assert_allclose(distances(x), distances(CARBON), atol=1e-3)
+
+
+def test_samples_are_turned_towards_what_they_are_shown_beside():
+    """The picture would show a right conformer from another side, or its mirror image."""
+    chain = np.array([[0, 0, 0], [1.4, 0, 0], [2.0, 1.3, 0], [3.3, 1.4, 0.4], [-0.5, 0.9, 0]])
+    order = np.eye(5, k=1, dtype=int) * (np.arange(5) < 3)[:, None]
+    order[0, 4] = 1
+    m = Conformer(chain, np.array([*"CCOCH"]), order + order.T)
+    for hand in (1.0, -1.0):
+        x = hand * Rotation.random(rng=np.random.default_rng(0)).apply(chain) + 2.0
+        np.testing.assert_allclose(turned(m._replace(x=x), m), chain, atol=1e-6)
 
 
 def test_rdkit_places_the_same_atoms():

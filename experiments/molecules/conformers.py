@@ -7,7 +7,7 @@ One conformer for each held-out one is made from its graph: by the network in se
 steps, by distance geometry from the distances of training (`embedding.embedded`), and, where rdkit
 is installed (pip install rdkit), by its ETKDGv3. All are judged by the metric `conformers`, whose
 floor is the other conformer of a molecule. Writes conformers.json, and conformers.png with
-held-out conformers above samples.
+held-out conformers above samples, which are turned towards them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from diffjax import cli, plot
 from diffjax.data.conformer import Conformer, centred, joined, separate
 from diffjax.data.kinds.drawing import grid
 from diffjax.evaluation import Real, Samples
+from diffjax.evaluation.alignment import heavy, rmsd
 from diffjax.evaluation.conformers import conformers
 from diffjax.files import write_text
 from diffjax.runs.trained import Trained, load
@@ -84,11 +86,27 @@ def study(run: Path, out: Path, num: int, steps: Sequence[int]) -> None:
         report["rows"][name] = found | {"seconds": seconds, "made": len(x)}
         write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
         print(name, report["rows"][name], flush=True)
-    first = shown[next(iter(ways))][:SHOWN]
-    rows = [joined(x, {k: v[: len(x)] for k, v in real.test.cond.items()}) for x in (
-        real.test.x[: len(first)], first
-    )]  # fmt: skip
-    plot.save(out / "conformers.png", grid(e.form.items.tiles(np.concatenate(rows)), len(first)))
+    count = min(SHOWN, num)
+    held, ours = ([*a[:count]] for a in (real.test.x, shown[next(iter(ways))]))
+    graph = {name: value[:count] for name, value in real.test.cond.items()}
+    pairs = zip(*(map(separate, joined(np.stack(a), graph)) for a in (ours, held)), strict=True)
+    moved = [centred(turned(one, onto), real.test.shape[0]) for one, onto in pairs]
+    rows = np.concatenate([joined(np.stack(a), graph) for a in (held, moved)])
+    plot.save(out / "conformers.png", grid(e.form.items.tiles(rows), count))
+
+
+def turned(ours: Conformer, onto: Conformer) -> np.ndarray:
+    """Return coordinates (N, 3) as near to another conformer as motions and reflections bring them.
+
+    Nearness is that of the atoms besides hydrogen, over the symmetries of the graph.
+    """
+    atoms, orders = heavy(onto.elements, onto.order > 0)
+    places = onto.x[atoms][orders]
+    places = places[rmsd(ours.x[atoms], places, mirror=True).argmin()]
+    middle, x = places.mean(0), ours.x - ours.x[atoms].mean(0)
+    ways = [(hand, *Rotation.align_vectors(places - middle, hand * x[atoms])) for hand in (1, -1)]
+    hand, turn, _ = min(ways, key=lambda way: way[2])
+    return turn.apply(hand * x) + middle
 
 
 def geometry(real: Real, num: int) -> tuple[np.ndarray, np.ndarray]:
