@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_small_molecules import columns
 
-from diffjax.data import KINDS, conformers
+from diffjax.data import KINDS, array, conformers
 from diffjax.data.conformer import centred, features, joined, one_hot, orders_of, separate
 from diffjax.data.conformers import in_crystal
 from diffjax.data.kinds.conformer import solid
@@ -86,6 +86,21 @@ def test_the_form_states_kinds_that_values_do_not(own):
     ]
     absent = form.carried({}, 2)
     assert absent["bonds"].shape == (2, 6, 6, 5) and np.isnan(absent["bonds"]).all()
+
+
+def test_files_of_arrays_have_features_of_pairs(tmp_path):
+    """Graphs of your own would be read as images, or with another number of points."""
+    x, rng = np.zeros((10, 4, 2)), np.random.default_rng(0)
+    np.savez(tmp_path / "own.npz", x=x, pairs=rng.normal(size=(10, 4, 4, 3)))
+    items = array("train", str(tmp_path / "own.npz"), kind="cloud", holdout=0.0)
+    assert [(s.name, s.kind, s.size) for s in items.form.conditions] == [("pairs", "pairs", 3)]
+    for shape, message in {
+        (10, 3, 3, 3): "has pairs .*, and the items have 4 points",
+        (10, 4, 4): r"needs floats of shape \(N, L, L, size\)",
+    }.items():
+        np.savez(tmp_path / "bad.npz", x=x, pairs=np.zeros(shape))
+        with pytest.raises(ValueError, match=message):
+            array("train", str(tmp_path / "bad.npz"), kind="cloud", holdout=0.0)
 
 
 def test_conformers_of_crystals_need_all_places_and_the_same_bonds():
