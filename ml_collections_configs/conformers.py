@@ -2,7 +2,7 @@
 
 pip install "diffjax[molecules]"
 python -m diffjax.train --config=configs/conformers.py --workdir=runs/conformers
-python -m diffjax.evaluate --workdir=runs/conformers --metrics=conformers --num=742 --guidance=1
+python -m diffjax.evaluate --workdir=runs/conformers --metrics=conformers --num=512 --guidance=1
 python -m diffjax.sample --workdir=runs/conformers --num=16 --out=c.sdf --out=c.html
 
 Samples are conformers of held-out molecules, with the bonds of these.
