@@ -5,7 +5,9 @@ python -m diffjax.train --config=configs/conformers.py --workdir=runs/conformers
 python -m diffjax.evaluate --workdir=runs/conformers --metrics=conformers --num=512 --guidance=1
 python -m diffjax.sample --workdir=runs/conformers --num=16 --out=c.sdf --out=c.html
 
-Samples are conformers of held-out molecules, with the bonds of these.
+Samples are conformers of held-out molecules, with the bonds of these. Training took 32 minutes on a
+busy CPU. The median deviation of samples from the nearest held-out conformer is 0.51 angstrom,
+where two held-out conformers of a molecule differ by 0.38 (experiments/molecules).
 """
 
 import ml_collections

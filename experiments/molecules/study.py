@@ -27,7 +27,7 @@ from diffjax.evaluation.chemistry import Judged, compared, judged
 from diffjax.files import write_text
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
-from experiments.molecules import trained
+from experiments.molecules import conformers, trained
 
 FILE = "molecules.json"
 NOISE = (0.0, 0.02, 0.05, 0.1, 0.2)
@@ -67,7 +67,7 @@ def study(path: Path, out: Path) -> None:
 
 def tables(folder: Path) -> dict[str, str]:
     """Return the tables of the README by name."""
-    return {"molecules": of_judge(folder)} | trained.tables(folder)
+    return {"molecules": of_judge(folder)} | trained.tables(folder) | conformers.tables(folder)
 
 
 def of_judge(folder: Path) -> str:
