@@ -102,9 +102,9 @@ def turned(ours: Conformer, onto: Conformer) -> np.ndarray:
     places = onto.x[atoms][orders]
     places = places[rmsd(ours.x[atoms], places, mirror=True).argmin()]
     middle, x = places.mean(0), ours.x - ours.x[atoms].mean(0)
-    ways = [(hand, *Rotation.align_vectors(places - middle, hand * x[atoms])) for hand in (1, -1)]
-    hand, turn, _ = min(ways, key=lambda way: way[2])
-    return turn.apply(hand * x) + middle
+    turned_by = lambda hand: Rotation.align_vectors(places - middle, hand * x[atoms])
+    hand = min((1, -1), key=lambda hand: turned_by(hand)[1])
+    return turned_by(hand)[0].apply(hand * x) + middle
 
 
 def geometry(real: Real, num: int) -> tuple[np.ndarray, np.ndarray]:
