@@ -135,6 +135,8 @@ def test_commands_work_on_a_copy(tmp_path, monkeypatch, capsys):
     assert diffjax.load(zoo.COPIES / "digits").step == diffjax.load("digits").step
     with pytest.raises(config.ConfigError, match=r"zoo:digit: unknown .did you mean 'digits'"):
         diffjax.load("zoo:digit")
+    with pytest.raises(config.ConfigError, match=r"digit: no run here .*; did you mean zoo:digits"):
+        diffjax.load("digit")
     shutil.copytree(zoo.place("digits_1step"), tmp_path / "digits")
     assert diffjax.load("digits").step == diffjax.load("digits_1step").step  # a path comes first
 
