@@ -12,6 +12,7 @@ from diffjax import builder, cli, config, zoo
 from diffjax.builder.codec import RULE
 from diffjax.evaluation.reconstruction import reconstruct
 from diffjax.features import DISTANCES
+from diffjax.tools import codec as measuring
 from diffjax.tools import zoo as command
 
 CODECS = [name for name in zoo.names() if (zoo.place(name) / RULE).exists()]
@@ -81,6 +82,16 @@ def test_codecs_of_the_zoo_are_named(tmp_path, monkeypatch):
         builder.construct_codec("zoo:digit", "--codec")
     with pytest.raises(config.ConfigError, match="--codec=zoo:digits: is a run of the network"):
         builder.construct_codec("zoo:digits", "--codec")
+
+
+def test_codecs_of_the_zoo_are_measured_in_a_copy(tmp_path, monkeypatch):
+    """A measurement would be written into the package."""
+    monkeypatch.chdir(tmp_path)
+    asked = measuring.flags().parse_args(["zoo:emoji_vae"])
+    out = measuring.place(asked)
+    assert out == zoo.COPIES / "emoji_vae" / zoo.REBUILT and (out.parent / RULE).is_file()
+    assert not measuring.ended(out, ".json").exists()
+    assert measuring.data_of(asked)["name"] == "emoji"
 
 
 def test_networks_of_latents_bring_a_codec_that_all_have(tmp_path):
