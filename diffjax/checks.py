@@ -59,11 +59,12 @@ def within(low: float, high: float, ends: str = "[]", **settings: float) -> None
     ValueError: dropout=1.0: needs 0 <= dropout < 1
     """
     above, below = "<=" if ends[0] == "[" else "<", "<=" if ends[1] == "]" else "<"
+    least, most = (f"{end}" if isinstance(end, int) else f"{end:g}" for end in (low, high))
     for name, value in settings.items():
         is_above = low <= value if above == "<=" else low < value
         is_below = value <= high if below == "<=" else value < high
         if not (is_above and is_below):
-            raise ValueError(f"{name}={value}: needs {low:g} {above} {name} {below} {high:g}")
+            raise ValueError(f"{name}={value}: needs {least} {above} {name} {below} {most}")
 
 
 def not_negative(**settings: float) -> None:

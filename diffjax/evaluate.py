@@ -336,8 +336,8 @@ def jobs(asked: argparse.Namespace) -> list[Cascade]:
     of = lambda ema: load(asked.base, ema=ema, codec=codec, adapters=adapters)
     networks = {ema: of(ema) for ema in asked.ema or [None]}
     after, settings = later(asked.then)
-    conditional = any(network.conditional for network in networks.values())
-    weights = asked.guidance or ([1.0, 1.5] if conditional else [1.0])
+    guided = any(n.conditional and n.experiment.loss.drops_conditions for n in networks.values())
+    weights = asked.guidance or ([1.0, 1.5] if guided else [1.0])
     lists = {"ema": networks, "sampler": asked.sampler, "guidance": weights, "steps": asked.steps}
     planned = []
     for values in itertools.product(*(v or [None] for v in (lists | {"tau": asked.tau}).values())):

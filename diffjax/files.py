@@ -14,8 +14,8 @@ from typing import IO, Any
 import numpy as np
 
 ARRAYS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".tfrecord")
-POINTS = (".ply", ".xyz", ".sdf")
-"""Suffixes that Python's table of file types lacks."""
+POINTS = (".ply", ".stl", ".xyz", ".sdf", ".mol", ".mol2", ".pdb", ".cif")
+"""Suffixes that Python's table of file types lacks, also of files that no kind of data has."""
 
 
 @contextmanager

@@ -60,6 +60,7 @@ from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
     from diffjax.codecs import Decoding
+    from diffjax.data.form import Form
     from diffjax.generation import Generated
     from diffjax.runs.cascade import Cascade
     from diffjax.runs.output import Sign
@@ -351,7 +352,7 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
         label=asked.label,
         prompt=asked.prompt,
         negative=asked.negative,
-        cond=conditions_of(asked),
+        cond=conditions_of(asked, cascade.stages[0].experiment.form),
         control=asked.control,
         weight=asked.weight,
         start=asked.start,
@@ -403,9 +404,14 @@ def count(asked: argparse.Namespace, low: Any) -> int:
     return number(asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts)
 
 
-def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
-    """Return the conditions that flags set; a file has a row per sample, or one for all."""
+def conditions_of(asked: argparse.Namespace, form: Form) -> dict[str, Any]:
+    """Return the conditions that flags set; a file has a row per sample, or one for all.
+
+    form: that of the items, whose files state the condition `known` as well.
+    """
     from diffjax.data import conditions
+    from diffjax.data.form import KNOWN
+    from diffjax.files import ending
 
     values: dict[str, Any] = {}
     for name, value in asked.cond or ():
@@ -414,7 +420,12 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
         values[name] = value
         if isinstance(value, str):
             try:
-                values[name] = conditions.read(Path(value), name, asked.num)
+                files = form.items.whole().get(ending(Path(value))) if name == KNOWN else None
+                whole = files.read if files else None
+                items = whole and (
+                    lambda path, read=whole: read(path, form.shape, dict(form.units))
+                )
+                values[name] = conditions.read(Path(value), name, asked.num, items)
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error
     return values

@@ -8,7 +8,7 @@ The network of emoji_text with a token for each of the 8x8 latents; captions tra
 latents of their images. Then `python -m diffjax.sample --workdir=runs/emoji_latent_text
 --prompt="red apple, noto style"`. 4,000 steps of 0.6 s on two free cores: the true image of a
 held-out pair ranks at 42 in the median of 1,590, and emoji_text needs 8,000 steps for 51
-(experiments/text).
+(experiments/text). The weights are the entries emoji_latents and emoji_vae of the zoo.
 """
 
 import ml_collections

@@ -17,9 +17,11 @@ from commands import TINY, ended, one_device, process
 from PIL import Image
 
 import diffjax
+from diffjax import builder, config, evaluate
 from diffjax.data import digits
 from diffjax.features import judge
 from diffjax.grids import GRIDS
+from diffjax.runs.trained import Trained
 from diffjax.samplers import SAMPLERS
 from diffjax.training import loop
 
@@ -524,6 +526,24 @@ def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
     (tmp_path / "dir.png").mkdir()
     line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / name}")
     assert f"--out={tmp_path / name}: cannot be written" in line
+
+
+@pytest.mark.parametrize("ending", [".pdb", ".stl"])
+def test_files_of_other_programs_are_not_written_as_folders(toy, refused, tmp_path, ending):
+    """A user would get a folder where another program expects a file."""
+    line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path}/out{ending}")
+    assert f"out{ending}: unknown ending; known: .png, .npz, .csv" in line
+
+
+@pytest.mark.parametrize(("dropout", "weights"), [(0.1, [1.0, 1.5]), (0.0, [1.0])])
+def test_only_networks_that_lacked_conditions_are_guided_unasked(tmp_path, dropout, weights):
+    """The table would show a line that training has not prepared."""
+    changes = ["network.width=8", f"loss.condition_dropout={dropout}"]
+    e = builder.experiment(config.override(config.load("moons_vp"), changes))
+    Trained(e.denoiser(e.parameters()), e).save(tmp_path / "run")
+    asked = evaluate.flags().parse_args([f"--workdir={tmp_path / 'run'}"])
+    asked.base = asked.workdir
+    assert [cascade.last.about["guidance"] for cascade in evaluate.jobs(asked)] == weights
 
 
 def test_points_are_not_written_as_images(toy, refused, tmp_path):

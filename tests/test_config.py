@@ -74,6 +74,8 @@ def test_a_missing_file_suggests_the_nearest_built_in_config(tmp_path, monkeypat
         load("configs/digit_vp.py")
     assert "--config=configs/digit_vp.py: no such file" in line(error)
     assert "did you mean 'digits_vp'?" in line(error)
+    with pytest.raises(ConfigError, match=r"did you mean .molecules."):
+        load("molecule")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,22 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import diffjax
-from diffjax import cli, config, zoo
+from diffjax import builder, cli, config, zoo
+from diffjax.builder.codec import RULE
+from diffjax.evaluation.reconstruction import reconstruct
+from diffjax.features import DISTANCES
+from diffjax.tools import codec as measuring
 from diffjax.tools import zoo as command
+
+UNMEASURED = "meshes"
+"""The entry without numbers of its own, which experiments/clouds has."""
+CODECS = [name for name in zoo.names() if (zoo.place(name) / RULE).exists()]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +27,7 @@ from diffjax.tools import zoo as command
         if zoo.place(name).parent == zoo.HERE
         else pytest.param(name, marks=pytest.mark.thorough)
         for name in zoo.names()
+        if name not in CODECS
     ],
 )
 def test_entries_load_and_draw(name):
@@ -27,11 +37,72 @@ def test_entries_load_and_draw(name):
     facts = json.loads((zoo.place(name) / zoo.CARD).read_text())
     assert facts["parameters"] == sum(a.size for a in _leaves(trained.denoise.params))
     assert facts["steps"] == trained.step and facts["licence"] and facts["command"]
-    form, x = trained.experiment.form, trained.sample(4, steps=1, batch_size=4).x
+    form = trained.experiment.decoding.stored  # a codec that did not encode the data is refused
+    texts = trained.experiment.form.texts  # the default prompts are those of data, not at hand
+    prompt = {"prompt": "red apple, noto style"} if texts else {}
+    x = trained.sample(4, steps=1, batch_size=4, **prompt).x
     assert x.shape == (4, *form.shape)
     x = x[~np.isnan(x)] if form.ends else x  # NaN beyond the end of each item
     assert np.isfinite(x).all() and len(x)
     assert x.std() > (10 if x.dtype == np.uint8 else 1e-3)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_rebuild_their_images(name):
+    """Weights or the rule of latents would not be those that were measured."""
+    codec = builder.construct_codec(f"zoo:{name}", "--codec")
+    assert f"zoo:{name}, step " in codec.about
+    entry = zoo.place(name)
+    measured = json.loads((entry / f"{zoo.REBUILT}.json").read_text())
+    assert measured["fingerprint"] == codec.fingerprint
+    source, reading = builder.construct_data(measured["data"], "config.data")
+    form = reading.form(source("test"))
+    items = np.random.default_rng(0).choice(len(source("test")), 16, replace=False)
+    x = source("test")[np.sort(items)]["x"]
+    found = reconstruct(codec, form, x, DISTANCES["edges"](), 16).values
+    assert found["psnr"] == pytest.approx(measured["psnr"], abs=3) and found["psnr"] > 20
+    with pytest.raises(config.ConfigError, match="generates no samples"):
+        diffjax.load(name).sample(1)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_cards_have_all_parts(name):
+    """A user could not judge an entry, or would look for a picture that is not there."""
+    entry = zoo.place(name)
+    facts, text = json.loads((entry / zoo.CARD).read_text()), command.card(entry)
+    assert all(facts[part] for part in ("about", "data", "licence", "command", "flops", "images"))
+    use, data, network, training, picture = text.splitlines()[2:7]
+    assert f"zoo:{name}`" in use and facts["licence"] in data and "parameters" in network
+    assert facts["command"] in training and "TFLOP" in training
+    assert Path(picture.removeprefix("- Samples: ")).is_file()
+    measured = any(character.isdigit() for character in "".join(command.quality(entry)))
+    assert measured or name == UNMEASURED
+
+
+def test_codecs_of_the_zoo_are_named(tmp_path, monkeypatch):
+    """A typing error would end in a traceback, or another network would decode latents."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(config.ConfigError, match=r"--codec=zoo:digit: unknown .did you mean"):
+        builder.construct_codec("zoo:digit", "--codec")
+    with pytest.raises(config.ConfigError, match="--codec=zoo:digits: is a run of the network"):
+        builder.construct_codec("zoo:digits", "--codec")
+
+
+def test_codecs_of_the_zoo_are_measured_in_a_copy(tmp_path, monkeypatch):
+    """A measurement would be written into the package."""
+    monkeypatch.chdir(tmp_path)
+    asked = measuring.flags().parse_args(["zoo:emoji_vae"])
+    out = measuring.place(asked)
+    assert out == zoo.COPIES / "emoji_vae" / zoo.REBUILT and (out.parent / RULE).is_file()
+    assert not measuring.ended(out, ".json").exists()
+    assert measuring.data_of(asked)["name"] == "emoji"
+
+
+def test_networks_of_latents_bring_a_codec_that_all_have(tmp_path):
+    """Samples of an entry would be latents, or its codec a path of the machine of its making."""
+    with pytest.raises(config.ConfigError, match="its codec is runs/mine, which others lack"):
+        command.add(zoo.place("emoji_latents"), tmp_path / "entry", "emoji", "", codec="runs/mine")
+    assert not (tmp_path / "entry").exists()
 
 
 def _leaves(tree):
@@ -79,13 +150,15 @@ def test_commands_work_on_a_copy(tmp_path, monkeypatch, capsys):
     assert diffjax.load(zoo.COPIES / "digits").step == diffjax.load("digits").step
     with pytest.raises(config.ConfigError, match=r"zoo:digit: unknown .did you mean 'digits'"):
         diffjax.load("zoo:digit")
+    with pytest.raises(config.ConfigError, match=r"digit: no run here .*; did you mean zoo:digits"):
+        diffjax.load("digit")
     shutil.copytree(zoo.place("digits_1step"), tmp_path / "digits")
     assert diffjax.load("digits").step == diffjax.load("digits_1step").step  # a path comes first
 
 
 def test_an_entry_is_an_export_in_half_precision(tmp_path):
     """An entry would hold the raw parameters, or lose digits that a network needs."""
-    command.add(zoo.place("digits_1step"), tmp_path / "entry", "digits", "CC BY 4.0", None)
+    command.add(zoo.place("digits_1step"), tmp_path / "entry", "digits", "CC BY 4.0")
     ours, theirs = (diffjax.load(p).denoise.params for p in (tmp_path / "entry", "digits_1step"))
     for a, b in zip(_leaves(ours), _leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from diffjax import codecs
+from diffjax import codecs, zoo
 from diffjax.builder.construct import call, instance, lookup, refuse
 from diffjax.codecs import Codec, Decoding, Normalisation
 from diffjax.config import ConfigError, arguments, checked, known
@@ -42,28 +42,36 @@ def construct_codec(text: str, place: str) -> Codec:
     """Return the codec that a text names, loaded again only after its files have changed.
 
     text: the file or folder of a published autoencoder or the word `pixels` (`codecs.load`), the
-    folder of a run or an export of one, or `module:function` for a function that returns a codec.
-    Settings may follow, as in `PATH,rule=edm2` or `RUN,ema=raw`. Raises ConfigError for a text that
-    names none of them.
+    folder of a run or an export of one, `zoo:NAME` for an entry of the zoo, or `module:function`
+    for a function that returns a codec. Settings may follow, as in `PATH,rule=edm2` or
+    `RUN,ema=raw`. Raises ConfigError for a text that names none of them.
 
     >>> construct_codec("runs/nowhere", "--codec")
     Traceback (most recent call last):
     diffjax.config.errors.ConfigError: --codec=runs/nowhere: ...
     """
     name, _, settings = text.partition(",")
-    if re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name) and not Path(name).exists():
+    path = _path(name, place)
+    if re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name) and not path.exists():
         function, place = lookup({}, name, place), f"{place}={name}"
         codec = instance(call(function, arguments(settings, text), place), Codec, place)
         mark = codec.fingerprint or fingerprint(text, (codec.params, codec.normalisation))
         return dataclasses.replace(codec, fingerprint=mark)
-    path = Path(name).expanduser()
     if not path.exists() and name not in codecs.CODECS:
         raise ConfigError(
             f"{place}={name}: no such file or folder; needs a published autoencoder, a run or an "
-            f"export of one, MODULE:FUNCTION, or the word pixels"
+            f"export of one, zoo:NAME, MODULE:FUNCTION, or the word pixels"
         )
     try:
         return _loaded(text, _stamps(path))
+    except ConfigError as error:
+        raise ConfigError(f"{place}={error}") from error
+
+
+def _path(name: str, place: str) -> Path:
+    """Return the path that the name of a codec stands for."""
+    try:
+        return zoo.found(name).expanduser()
     except ConfigError as error:
         raise ConfigError(f"{place}={error}") from error
 
@@ -80,9 +88,8 @@ def _loaded(text: str, stamps: Stamps) -> Codec:
     from diffjax.training.workdir import is_run
 
     name, _, settings = text.partition(",")
-    path = Path(name).expanduser()
-    if is_run(path):
-        return call(of_run, arguments(settings, text), name, path=path)
+    if is_run(zoo.found(name).expanduser()):
+        return call(of_run, arguments(settings, text), name, run=name)
     load = call(codecs.load, arguments(settings, text), name, partial=True)
     try:
         return load(name)
@@ -90,15 +97,17 @@ def _loaded(text: str, stamps: Stamps) -> Codec:
         raise ConfigError(str(error)) from error
 
 
-def of_run(path: Path, ema: str = "") -> Codec:
+def of_run(run: str, ema: str = "") -> Codec:
     """Return the autoencoder in the folder of a run or an export, with the rule of its latents.
 
-    ema: the average of its parameters, by default that of its config. Raises ConfigError for a run
-    of another network, and for one without codec.json, which training writes at its end.
+    run: the folder, or `zoo:NAME` for an entry of the zoo. ema: the average of its parameters, by
+    default that of its config. Raises ConfigError for a run of another network, and for one without
+    codec.json, which training writes at its end.
     """
     from diffjax import builder
     from diffjax.training.workdir import load_weights, read_config, read_form
 
+    path = zoo.found(run).expanduser()
     config = read_config(path)
     if ema:
         config["sampling"] = {**config["sampling"], "ema": ema}
@@ -106,7 +115,7 @@ def of_run(path: Path, ema: str = "") -> Codec:
     network = experiment.model.network
     if not isinstance(network, Autoencoder):
         name = config["network"]["name"]
-        raise ConfigError(f"{path}: is a run of the network {name}; needs an autoencoder")
+        raise ConfigError(f"{run}: is a run of the network {name}; needs an autoencoder")
     step, params, average = load_weights(experiment, path)
     rule = read_rule(path / RULE, network.latent)
     return Codec(
@@ -114,7 +123,7 @@ def of_run(path: Path, ema: str = "") -> Codec:
         Normalisation(**rule),
         network=network,
         fingerprint=fingerprint("", (rule, params["network"])),
-        about=f"{path}, step {step}, ema {average or '-'}",
+        about=f"{run}, step {step}, ema {average or '-'}",
     )
 
 

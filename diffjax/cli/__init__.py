@@ -296,8 +296,8 @@ def network_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
     run.add_argument(
         "--codec",
         default="",
-        help="autoencoder that decodes a network's latents, published or a run: PATH[,rule=edm2] "
-        "(default: config.data.codec)",
+        help="autoencoder that decodes a network's latents, published or a run: PATH[,rule=edm2], "
+        "or zoo:NAME (default: config.data.codec)",
     )
     adapter_flag(run)
 

@@ -43,7 +43,8 @@ def load(path: str) -> dict[str, Any]:
     """
     file = next((p for p in _candidates(path) if p.is_file()), None)
     if file is None:
-        names = sorted(p.stem for f in _folders() for p in f.glob("*_*.py") if p.stem[0] != "_")
+        files = [p for folder in _folders() for p in folder.glob("*.py")]
+        names = sorted(p.stem for p in files if "def get_config" in p.read_text())
         raise ConfigError(f"--config={path}: no such file{nearest(Path(path).stem, names)}")
     if file.suffix == ".json":
         return _of_run(file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -263,18 +263,26 @@ def _words(spec: Spec, value: Any, place: str) -> np.ndarray:
     return rows.astype(np.int32)
 
 
-def read(path: Path, name: str, num: int | None = None) -> np.ndarray:
+def read(
+    path: Path,
+    name: str,
+    num: int | None = None,
+    items: Callable[[Path], np.ndarray] | None = None,
+) -> np.ndarray:
     """Read the array of this name from a .npy or .npz file, or the only array in it, or a picture.
 
-    num: the number of samples, if the array must have one row or a row for each. Raises ValueError
-    for a file that cannot be read, lacks the array, or has another number of rows.
+    num: the number of samples, if the array must have one row or a row for each. items: reads a
+    file of items in the format of their kind, in place of an array. Raises ValueError for a file
+    that cannot be read, lacks the array, or has another number of rows.
     """
     try:
-        if ending(path) in PICTURES:
+        if items is None and ending(path) in PICTURES:
             return picture(path)
-        arrays = read_arrays(path)
+        arrays = read_arrays(path) if items is None else {name: items(path)}
     except ValueError as error:
         raise ValueError(f"{name}={path}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{name}={path}: cannot be read ({reason(error)})") from error
     if name not in arrays and len(arrays) != 1:
         raise ValueError(f"{name}={path}: holds {', '.join(arrays) or 'nothing'}; needs {name}")
     loaded = arrays[name] if name in arrays else next(iter(arrays.values()))

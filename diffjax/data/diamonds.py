@@ -34,5 +34,7 @@ def _packaged() -> Path:
     except ValueError:  # a module that is set to None
         spec = None
     if spec is None or spec.origin is None:
-        raise ValueError('diamonds: needs plotnine: pip install "diffjax[diamonds]"')
+        raise ValueError(
+            'diamonds: needs plotnine: pip install "diffjax[diamonds]", or its table: diamonds:FILE'
+        )
     return Path(spec.origin).parent / "data" / "diamonds.csv"

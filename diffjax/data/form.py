@@ -118,8 +118,8 @@ class Form:
         """Raise ValueError where values of items may be missing, on behalf of a `reader`."""
         if self.gaps:
             raise ValueError(
-                f"{reader}: values of the {self.items.noun}s are missing; allowed: "
-                f"data.hidden, and the metrics of forecasts"
+                f"{reader}: values of the {self.items.noun}s are missing; allowed: data.hidden, as "
+                f"share=(0.1,0.9), and the metrics of forecasts"
             )
 
     def completed(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -89,7 +89,7 @@ class Reading:
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
         if not self.hidden:
-            form.refuse_gaps("data.hidden={}")
+            form.refuse_gaps("data.hidden={} trains on whole items, not to impute")
         mine = ("label", *(self.enlarged.names if self.enlarged else ()), KNOWN, ABSENT)
         others = [s.name for s in form.conditions if s.name not in mine and s.kind not in own]
         if absent := [name for name in self.conditions if name not in others]:

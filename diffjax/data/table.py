@@ -142,7 +142,7 @@ def _complete(cells: Mapping[str, Sequence[str]], names: set[str], missing: str)
             empty = next(k for k, cell in zip(used, row, strict=True) if not cell)
             raise ValueError(
                 f"line {i + 2}: {empty} is empty; leave out the row (missing=drop leaves out all "
-                f"such rows) or the column"
+                f"such rows) or the column, or keep gaps to impute them (missing=keep)"
             )
     if not rows:
         raise ValueError("every row has an empty cell; columns=(...) can leave columns out")

@@ -123,9 +123,10 @@ def requested(
         defaults = {name: experiment.defaults[name] for name in specs}
         return {name: taken(values) for name, values in defaults.items()} | rows
     except ConfigError as error:
-        lacking = ", ".join(name for name in specs if name not in rows)
+        lacking = [name for name in specs if name not in rows]
+        flag = "--prompt" if {*lacking} <= {*form.texts} else f"--cond: {', '.join(lacking)}"
         raise ConfigError(
-            f"--cond: {lacking}: not set, and the default, that of held-out items, fails: {error}"
+            f"{flag}: not set, and the default, that of held-out items, fails: {error}"
         ) from error
 
 

@@ -45,7 +45,9 @@ SHOWN = 64
 def flags() -> argparse.ArgumentParser:
     """Return the parser of the command's flags."""
     flags = cli.parser("tools.codec", __doc__)
-    flags.add_argument("codec", metavar="CODEC", help="run, export, file or folder; PATH,ema=raw")
+    flags.add_argument(
+        "codec", metavar="CODEC", help="run, export, file or folder; PATH,ema=raw; zoo:NAME"
+    )
     flags.add_argument("--num", type=cli.whole(4, cli.MOST), default=1000, help="number of images")
     flags.add_argument("--real", type=cli.whole(4, cli.MOST), default=50_000, help="training items")
     flags.add_argument(
@@ -100,13 +102,18 @@ def place(asked: argparse.Namespace) -> Path:
     from diffjax.io.writing import writing
     from diffjax.training.workdir import is_run
 
-    folder = Path(asked.codec.partition(",")[0]).expanduser()
+    folder = folder_of(asked)
     if asked.out is None and not is_run(folder):
         raise ConfigError(f"--out: missing; {asked.codec} is not the folder of a run")
     out = asked.out or folder / "reconstruction"
     with writing(f"--out={out}"):
         check_place(ended(out, ".json"))
     return out
+
+
+def folder_of(asked: argparse.Namespace) -> Path:
+    """Return the path that the name of the codec stands for; an entry of the zoo is copied."""
+    return cli.path(asked.codec.partition(",")[0]).expanduser()
 
 
 def ended(out: Path, ending: str) -> Path:
@@ -119,7 +126,7 @@ def data_of(asked: argparse.Namespace) -> Config:
     from diffjax.runs.subject import data_section
     from diffjax.training.workdir import is_run, read_config
 
-    folder = Path(asked.codec.partition(",")[0]).expanduser()
+    folder = folder_of(asked)
     if asked.data:
         return data_section(asked.data)
     if not is_run(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import platform
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 import diffjax
+from diffjax import zoo
 from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
 from diffjax.data.form import Form, from_json
@@ -162,7 +164,9 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
 
 
 def _nearby(workdir: Path) -> str:
-    """Return a hint: up to five runs in this folder, or else beside it."""
+    """Return a hint: a similar name in the zoo, or up to five runs in this folder or beside it."""
+    if similar := difflib.get_close_matches(str(workdir), zoo.names(), n=1):
+        return f"; did you mean {zoo.PREFIX}{similar[0]}?"
     runs = [*workdir.glob("*/config.json")] or [*workdir.parent.glob("*/config.json")]
     names = ", ".join(sorted(str(path.parent) for path in runs)[:5])
     return f"; there are runs in {names}" if names else ""

@@ -6,8 +6,9 @@
 
 `diffjax_zoo` is the folder `zoo` of the repository (`pip install ./zoo`). An entry is a folder: an
 export of a run (`Trained.save`) with parameters in float16, `card.json` on its training,
-`evaluation.json` with its measured quality, and `samples.png`. `diffjax.tools.zoo` writes entries
-and prints their cards.
+`evaluation.json` with its measured quality, and `samples.png`. Entries of autoencoders are codecs,
+as in `--config.data.codec=zoo:emoji_vae`, with parameters in float32 and `reconstruction.json`.
+`diffjax.tools.zoo` writes entries and prints their cards.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ HERE = Path(__file__).parent
 MORE = "diffjax_zoo"
 PREFIX = "zoo:"
 CARD, PICTURE, WRITTEN = "card.json", "samples.png", "evaluation.json"
+REBUILT = "reconstruction"
+"""Name of the files on the quality of an autoencoder, without their endings."""
 COPIES = Path("runs", "zoo")
 """The folder, in the current one, of the copies that commands work on."""
 
@@ -81,7 +84,7 @@ def copied(name: str) -> Path:
     if not out.exists():
         beside = out.with_name(f".{name}")
         shutil.rmtree(beside, ignore_errors=True)
-        left_out = shutil.ignore_patterns(WRITTEN, PICTURE)
+        left_out = shutil.ignore_patterns(WRITTEN, PICTURE, f"{REBUILT}.*")
         shutil.copytree(entry, beside, ignore=left_out)
         beside.rename(out)
         print(f"{PREFIX}{name}: copied to {out}", file=sys.stderr)

@@ -156,7 +156,7 @@ def draw(curve: Mapping[str, Any], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study, print its table, and return the exit code."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
-    flags.add_argument("--config", default="cifar_edm", help="name in configs/")
+    flags.add_argument("--config", default="cifar_edm", help="config, as configs/NAME.py or NAME")
     flags.add_argument("--workdir", type=Path, help="by default runs/budget_ and the config")
     flags.add_argument("--minutes", type=float, default=12.0, help="of wall-clock time in all")
     flags.add_argument("--first", type=cli.positive, default=64_000, help="images of stage one")
@@ -167,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.add_argument("--metrics", default="frechet", help="as of evaluate; frechet among them")
     flags.add_argument("train", nargs="*", help="flags of diffjax.train, after --")
     asked = flags.parse_args(arguments)
+    if not asked.minutes > 0:
+        flags.error(f"--minutes={asked.minutes:g}: needs minutes > 0")
+    asked.config = Path(asked.config).stem
     asked.workdir = asked.workdir or Path("runs", f"budget_{asked.config}")
     curve = study(asked)
     if curve["rows"]:

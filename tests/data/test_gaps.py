@@ -213,6 +213,17 @@ def test_a_run_on_rows_with_gaps_imputes_and_keeps_what_is_known(tmp_path, monke
         assert "loss" in (run / "metrics.jsonl").read_text() and np.isfinite(samples.x).all()
         np.testing.assert_array_equal(samples.x[:, [0, 2]], np.tile(known[:, [0, 2]], (3, 1)))
         assert np.ptp(samples.x[:, 1]) > 0
+        place, out = tmp_path / "known.csv", tmp_path / "imputed.csv"
+        place.write_text("a,b,c,d\n1.5,,-0.5,\n,,0.25,\n")
+        flags = (f"--workdir={run}", "--num=2", f"--cond=known={place}")
+        assert ended(monkeypatch, "sample", *flags, f"--out={out}") == 0
+        header, *rows = [line.split(",") for line in out.read_text().splitlines()]
+        assert header == ["a", "b", "c", "d"] and all(all(row) for row in rows)
+        found = [float(rows[0][0]), float(rows[0][2]), float(rows[1][2])]
+        np.testing.assert_allclose(found, [1.5, -0.5, 0.25], atol=1e-6)
+        place.write_text("a,b,c\n1.5,,-0.5\n")
+        assert ended(monkeypatch, "sample", *flags, f"--out={out}") == 2
+        assert "known.csv: has the columns a, b, c; needs the columns" in capsys.readouterr().err
         flags = (f"--workdir={run}", "--metrics=frechet", "--num=9")
         assert ended(monkeypatch, "evaluate", *flags) == 2
         assert "frechet: values of table items are missing; allowed" in capsys.readouterr().err
