@@ -19,16 +19,30 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         series.get_config().to_dict(),
         data=dict(name="moving_digits", labels=True),
-        network=dict(width=128, depth=6, heads=4, patch=4, attention="factorised"),
-        loss=dict(condition_dropout=0.2, shared=0.5),
-        optimizer=dict(learning_rate=1.5e-3, schedule=dict(name="cosine", length=2000)),
+        network=dict(
+            name="unet",
+            channels=48,
+            multipliers=(1, 2),
+            blocks=1,
+            patch=2,
+            attention=(4,),
+            time_attention=(8, 4),
+            scale_shift=True,
+            dropout=0.0,
+        ),
+        loss=dict(condition_dropout=0.2, shared=0.7),
+        optimizer=dict(
+            learning_rate=2e-3, schedule=dict(name="inverse_sqrt", reference=1000), warmup=200
+        ),
         sampling=dict(guidance=1.0),
         train=dict(
-            steps=2000,
-            batch_size=32,
+            steps=4000,
+            batch_size=16,
             steps_per_dispatch=10,
+            log_every=50,
             sample_every=1000,
-            checkpoint_every=500,
+            checkpoint_every=250,
+            keep=3,
             samples=20,
         ),
     )

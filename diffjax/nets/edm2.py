@@ -207,7 +207,7 @@ class EDM2(nn.Module):
                 f"or one or three sides, each divisible by {factor}; "
                 f"change multipliers={self.multipliers}, or the size of the images"
             )
-        at_sides(self.attention, shape[1], len(self.multipliers), shape)
+        at_sides(shape[1], len(self.multipliers), shape, attention=self.attention)
 
 
 def normalized(params: Params) -> Params:

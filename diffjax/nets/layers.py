@@ -33,14 +33,15 @@ def outputs(
     return shape(first), shape(second)
 
 
-def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for a side of `attention` that no level has; level k has first / 2^k."""
+def at_sides(first: int, levels: int, shape: tuple[int, ...], **settings: tuple[int, ...]) -> None:
+    """Raise ValueError for a side in `settings` that no level has; level k has first / 2^k."""
     sides = [first // 2**level for level in range(levels)]
-    if absent := [side for side in attention if side not in sides]:
-        raise ValueError(
-            f"attention={attention}: no level has the side {absent[0]}; for input {shape} the "
-            f"sides are {', '.join(map(str, sides))}"
-        )
+    for name, asked in settings.items():
+        if absent := [side for side in asked if side not in sides]:
+            raise ValueError(
+                f"{name}={asked}: no level has the side {absent[0]}; for input {shape} the "
+                f"sides are {', '.join(map(str, sides))}"
+            )
 
 
 def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:

@@ -112,7 +112,8 @@ def check_times(network: Network, x: Any, t: Any, to: Any = None) -> None:
     if t.ndim > 1 and not network.lane(x.shape[1:]):
         raise ValueError(
             f"t has the shape {t.shape}, but {network} takes one time per sample, {t.shape[:1]}; "
-            f"allowed: dit without joint tokens and without a second time, mlp with lanes=True"
+            f"allowed: dit without joint tokens, unet with time_attention, mlp with lanes=True, "
+            f"each without a second time"
         )
     if to is not None:
         checks.per_sample(x.shape[0], t=t, to=to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.checks import at_least, one_of, positive, within
+from diffjax.checks import at_least, positive
 from diffjax.nets.blocks import (
     PLAIN,
     Block,
@@ -22,25 +23,21 @@ from diffjax.nets.blocks import (
     Transformer,
     conv,
 )
-from diffjax.nets.conditions import Condition, Conditions, settled
+from diffjax.nets.conditions import Condition, Conditions
+from diffjax.nets.factorised import Masks
+from diffjax.nets.frames import TimeAttention, as_images
 from diffjax.nets.layers import (
-    EMBEDDINGS,
     NONE,
-    VECTORS,
     Dense,
     Embedding,
     Output,
-    at_sides,
     outputs,
     zeros,
 )
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
 from diffjax.nets.residuals import NOTHING, Pairs, Residuals, added, at
-
-RESAMPLE = ("conv", "centred_conv", "filter", "block", "projected_block")
-INPUTS, OUTPUTS = ("none", "skip", "residual"), ("none", "skip")
-MECHANISMS = (*VECTORS, "cross", "beside")
+from diffjax.nets.unet_settings import check, check_shape, settled_for
 
 
 def fold(x: Grid, patch: int) -> Grid:
@@ -66,6 +63,9 @@ class UNet(nn.Module):
     (arXiv:2011.13456), of ADM (arXiv:2105.05233), and of EDM's versions of them (arXiv:2206.00364,
     app. F) are in `ml_collections_configs/networks.py`.
 
+    With `time_attention`, the inputs are videos (B, T, H, W, C): their frames are images, between
+    which attention over time passes what they have in common (arXiv:2204.03458).
+
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
     residual blocks per level (one more in the decoder). attention: heights at which each block is
     followed by self-attention (the middle always has one). heads: attention heads; or
@@ -85,8 +85,9 @@ class UNet(nn.Module):
     size (`skip`), or the input carried from level to level by convolutions (`residual`).
     output_pyramid: `skip` sums an output of every level. transformer: number of transformer blocks
     per level, in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has that of the
-    last level. style: see `Style`. half: return the outputs of the encoder, as the decoder reads
-    them, and of the middle (`Network.encoder`).
+    last level. time_attention: heights at which each block, also of the middle, is followed by
+    attention over the frames at each place (`TimeAttention`). style: see `Style`. half: return the
+    outputs of the encoder, as the decoder reads them, and of the middle (`Network.encoder`).
     """
 
     channels: int = 64
@@ -107,6 +108,7 @@ class UNet(nn.Module):
     input_pyramid: str = "none"
     output_pyramid: str = "none"
     transformer: tuple[int, ...] = ()
+    time_attention: tuple[int, ...] = ()
     style: Style = PLAIN
     half: bool = False
 
@@ -114,16 +116,20 @@ class UNet(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b *d"],
-        c_noise: Float[Array, " b"],
+        c_noise: Float[Array, "b ..."],
         cond: Cond | None,
         train: bool = False,
         residuals: Residuals = NOTHING,
         hint: Grid | None = None,
     ) -> Output | Residuals:
-        self._check(x.shape)
-        cond = self.conditions.check(x, cond)
-        channels = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
-        x = fold(self.conditions.beside(x, cond), self.patch)
+        check_shape(self, x.shape)
+        cond, shape = self.conditions.check(x, cond), x.shape
+        masks = (self.conditions.inside(x, cond), self.conditions.apart(x, cond))
+        x = self.conditions.beside(x, cond)
+        if self.time_attention:
+            x, c_noise, cond = as_images(x, c_noise, cond, self.conditions)
+        channels = shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
+        x = fold(x, self.patch)
         embed = Embedding(
             4 * self.channels,
             self.channels,
@@ -134,6 +140,8 @@ class UNet(nn.Module):
         emb = embed(x, c_noise, cond)
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
         stage, move = self._parts(emb, tokens, train, residuals.context)
+        if self.time_attention:
+            stage = self._joined(stage, shape[1], masks)
         x, skips = self._encode(x, stage, move, residuals, hint)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)
@@ -142,7 +150,7 @@ class UNet(nn.Module):
         x = added(x, residuals.middle)
         skips = [added(skip, at(residuals.skips, i)) for i, skip in enumerate(skips)]
         x = self._decode(x, skips, channels, stage, move)
-        return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
+        return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch).reshape(shape))
 
     def _parts(
         self, emb: Array, tokens: Any, train: bool, context: tuple[Pairs, ...]
@@ -159,7 +167,7 @@ class UNet(nn.Module):
             x = block(width, self.dropout, self.style, name=name)(x, emb, train)
             if not attend:
                 return x
-            heads = width // self.head_channels if self.head_channels else self.heads
+            heads = self._heads(width)
             n = next(attentions)
             if self.transformer:
                 settings = (self.transformer[level], heads, self.style)
@@ -183,6 +191,22 @@ class UNet(nn.Module):
             return conv(x, x.shape[-1], 2, padding=padding)
 
         return stage, move
+
+    def _heads(self, width: int) -> int:
+        return width // self.head_channels if self.head_channels else self.heads
+
+    def _joined(self, stage: Callable, frames: int, masks: Masks) -> Callable:
+        """Return `stage` followed by attention over the frames of videos, at some heights."""
+        numbers, layer = itertools.count(), nn.remat(TimeAttention) if self.remat else TimeAttention
+
+        def joined(x: Grid, level: int, attend: bool) -> Grid:
+            x = stage(x, level, attend)
+            if x.shape[1] not in self.time_attention:
+                return x
+            name = f"TimeAttention_{next(numbers)}"
+            return layer(self._heads(x.shape[-1]), frames, self.style, name=name)(x, masks)
+
+        return joined
 
     def _encode(
         self, x: Grid, stage: Callable, move: Callable, residuals: Residuals, hint: Grid | None
@@ -231,39 +255,9 @@ class UNet(nn.Module):
         assert total is not None
         return total
 
-    def check_settings(self) -> None:
-        """Raise ValueError for a setting that is out of range."""
-        at_least(1 if self.embedding == "fourier" else 2, channels=self.channels)
-        at_least(1, blocks=self.blocks, patch=self.patch)
-        at_least(0, head_channels=self.head_channels)
-        at_least(0 if self.head_channels else 1, heads=self.heads)
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers={self.multipliers}: needs at least one, each >= 1")
-        name = "head_channels" if self.head_channels else "heads"
-        part = self.head_channels or self.heads
-        for m in self.multipliers:
-            if m * self.channels % part:
-                raise ValueError(f"{name}={part}: must divide the width {m * self.channels}")
-        within(0, 1, "[)", dropout=self.dropout)
-        one_of(EMBEDDINGS, embedding=self.embedding)
-        one_of(RESAMPLE, resample=self.resample)
-        one_of(INPUTS, input_pyramid=self.input_pyramid)
-        one_of(OUTPUTS, output_pyramid=self.output_pyramid)
-        layers, levels = self.transformer, len(self.multipliers)
-        if layers and (len(layers) != levels or min(layers) < 1):
-            raise ValueError(
-                f"transformer={layers}: needs a number >= 1 for each of {levels} levels"
-            )
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        factor = self.patch * 2 ** (len(self.multipliers) - 1)
-        if not 3 <= len(shape) <= 5 or any(n % factor for n in shape[1:-1]):
-            raise ValueError(
-                f"unet with {len(self.multipliers)} levels, patch={self.patch} and input {shape}: "
-                f"needs (B, H, W, C), or one or three sides, each divisible by {factor}; "
-                f"change multipliers={self.multipliers}, patch, or the size of the images"
-            )
-        at_sides(self.attention, shape[1] // self.patch, len(self.multipliers), shape)
+    def lane(self, shape: tuple[int, ...]) -> int:
+        """Return 1, a time per frame, for videos without a second time; else 0."""
+        return int(bool(self.time_attention) and not self.conditions.by("time"))
 
 
 def unet(
@@ -287,6 +281,7 @@ def unet(
     input_pyramid: str = "none",
     output_pyramid: str = "none",
     transformer: tuple[int, ...] = (),
+    time_attention: tuple[int, ...] = (),
     scale_shift: bool = False,
     rescale: bool = False,
     epsilon: float = 1e-5,
@@ -309,7 +304,7 @@ def unet(
         blocks=blocks,
         attention=tuple(attention),
         heads=heads,
-        conditions=settled(conditions, "unet", MECHANISMS),
+        conditions=settled_for(tuple(time_attention), conditions),
         dropout=dropout,
         patch=patch,
         remat=remat,
@@ -322,7 +317,9 @@ def unet(
         input_pyramid=input_pyramid,
         output_pyramid=output_pyramid,
         transformer=tuple(transformer),
+        time_attention=tuple(time_attention),
         style=style,
     )
-    module.check_settings()
-    return linen(module, dtype)
+    check(module)
+    network = linen(module, dtype)
+    return dataclasses.replace(network, encoder=None) if time_attention else network

@@ -182,8 +182,8 @@ def check_sizes(sizes: tuple[int, ...], model: Model, shape: tuple[int, ...]) ->
     together = model.network.lane(shape)
     if not together:
         raise ValueError(
-            f"{model.network}: takes one time per sample; allowed: dit without joint tokens and "
-            f"without a second time, mlp with lanes=True"
+            f"{model.network}: takes one time per sample; allowed: dit without joint tokens, "
+            f"unet with time_attention, mlp with lanes=True, each without a second time"
         )
     if bad := [size for size in sizes if size % together]:
         raise ValueError(
