@@ -18,9 +18,10 @@ class Windows:
     """Windows of recordings, of the length that the form states.
 
     x: all recordings one after the other, (N, ...). begins: the first position of each recording,
-    and N. form: that of a window. label: of each recording, in [0, classes), None without any. A
-    recording of n positions counts as max(1, n // length) items, whose windows lie side by side;
-    `draw` cuts them anywhere. A shorter recording ends in zeros.
+    and N. form: that of a window. label: of each recording, in [0, classes), None without any.
+    still: 1 for recordings of unrelated images, else 0, None without any. A recording of n
+    positions counts as max(1, n // length) items, whose windows lie side by side; `draw` cuts them
+    anywhere. A shorter recording ends in zeros.
 
     >>> x, form = np.arange(10, dtype=np.int16)[:, None], Form("audio", (3, 1), (), "int16")
     >>> source = Windows(x, np.array([0, 7, 10]), form)
@@ -32,6 +33,7 @@ class Windows:
     begins: np.ndarray
     form: Form
     label: np.ndarray | None = None
+    still: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -80,7 +82,8 @@ class Windows:
         ):
             there = self.x[begin : min(begin + self.length, end)]
             row[: len(there)] = there
-        return {"x": x} if self.label is None else {"x": x, "label": self.label[owner]}
+        marks = {"label": self.label, "still": self.still}
+        return {"x": x} | {name: of[owner] for name, of in marks.items() if of is not None}
 
     def labels(self) -> np.ndarray:
         return np.zeros(len(self), np.int32) if self.label is None else self.label[self._owner]

@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 from diffjax.arrays import Cond
 from diffjax.nets.blocks import PLAIN, Grid, Style
 from diffjax.nets.conditions import Conditions
-from diffjax.nets.factorised import Masks, over_time, turns
+from diffjax.nets.factorised import Masks, over_time
 from diffjax.nets.layers import Dense, zeros
-from diffjax.nets.positions import rotate
+from diffjax.nets.positions import rotate, rotations
 
 
 def as_images(
@@ -58,7 +58,8 @@ class TimeAttention(nn.Module):
         width = c // self.heads
         qkv = Dense(3 * c, name="qkv")(self.style.norm()(x))
         qkv = qkv.reshape(videos, -1, 3, self.heads, width)
-        _, turn = turns((self.frames, *x.shape[1:-1]), width)
+        turn = rotations((self.frames,), width)
+        turn = jnp.repeat(turn, qkv.shape[1] // self.frames, 0)
         q, k = (rotate(qkv[:, :, i], turn) for i in range(2))
         out = over_time(q, k, qkv[:, :, 2], self.frames, masks).reshape(x.shape)
         return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(out))

@@ -1,10 +1,11 @@
-"""Videos in files: windows, sizes, and files that do not fit."""
+"""Videos in files: windows, sizes, images beside them, and files that do not fit."""
 
 import importlib.util
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffjax.data import KINDS, Batches, Reading, clips
 from diffjax.data.kinds.films import GIF, GIFS, MP4S, apart, sheet
@@ -46,6 +47,35 @@ def test_folders_are_classes(tmp_path):
     source = clips("train", str(tmp_path), length=3, size=8, holdout=0.0, classes=True)
     assert source.form.class_names == ("run", "walk")
     assert source.labels().tolist() == [0, 0, 1, 1]
+
+
+def test_images_beside_clips_are_items_of_unrelated_frames(tmp_path):
+    """Images would be taken for clips, be lost, or stand in the held-out split."""
+    for name, grey in (("run", 40), ("walk", 120)):
+        GIF.write(tmp_path / name / "clip.gif", ramps(1)[0], {}, {})
+        for k in range(5 if name == "run" else 2):
+            image = Image.fromarray(np.full((8, 8), grey + k, np.uint8))
+            image.save(tmp_path / name / f"{k}.{'jpg' if k == 1 else 'png'}")
+    settings = {"length": 3, "size": 8, "channels": 1, "classes": True, "stills": True}
+    source = clips("train", str(tmp_path), holdout=0.0, **settings)
+    items = source[np.arange(len(source))]
+    assert [spec.kind for spec in source.form.conditions] == ["label", "still"]
+    assert items["still"].tolist() == [0] * 4 + [1] * 2 and items["still"].dtype == np.int32
+    assert items["label"].tolist() == [0, 0, 1, 1, 0, 1]
+    seen = source.draw(np.full(50, 4), np.arange(50), 0)["x"][:, :, 0, 0, 0]
+    assert {*seen.ravel().tolist()} == {40, 41, 42, 43, 44}  # training cuts all of them in turn
+    assert {*items["x"][5, :, 0, 0, 0].tolist()} == {120, 121}  # two images fill three frames
+    plain = clips("train", str(tmp_path), holdout=0.0, **settings | {"stills": False})
+    np.testing.assert_array_equal(plain[np.arange(4)]["x"], items["x"][:4])
+    for split in ("train", "test"):
+        folder = tmp_path / "apart" / split
+        GIF.write(folder / "clip.gif", ramps(1)[0], {}, {})
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "0.png")
+    held_out = clips("test", str(tmp_path / "apart"), **settings | {"classes": False})
+    assert held_out[np.arange(len(held_out))]["still"].tolist() == [0, 0]
+    (tmp_path / "apart" / "train" / "bad.png").write_bytes(b"PNG")
+    with pytest.raises(ValueError, match=r"bad\.png: cannot be read as an image"):
+        clips("train", str(tmp_path / "apart"), **settings | {"classes": False})
 
 
 def test_files_that_do_not_fit_are_named(tmp_path, capsys, monkeypatch):

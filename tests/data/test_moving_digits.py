@@ -103,7 +103,7 @@ def test_settings_out_of_range_are_refused(settings, says):
 def test_a_config_trains_on_stills_beside_clips():
     """The network would not be told which items are stills, or samples would be stills."""
     changes = {"size": 40, "stills": 0.5, "conditions": ("still",)}
-    network = {"width": 16, "depth": 2, "heads": 2}
+    network = {"channels": 8, "multipliers": (1,), "attention": (), "time_attention": (8,)}
     spec = load("moving_digits")
     spec["data"] |= changes
     spec["network"] |= network
