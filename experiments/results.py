@@ -156,7 +156,9 @@ STUDIES = {
     "video": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/moving_digits.py "
-            "--config.train.steps=20 --config.data.size=400",
+            "--config.train.steps=20 --config.data.size=400 --config.network.channels=8 "
+            "--config.network.multipliers=(1,) --config.network.attention=() "
+            "--config.network.time_attention=(8,)",
             "-m experiments.video.study --run={out}/run --out={out} --num=4 --real=40",
         ),
         2.5,

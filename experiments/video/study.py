@@ -3,9 +3,10 @@
     python -m experiments.video.study --run=runs/moving_digits --out=experiments/video
 
 The run is that of the config `moving_digits`. Its network makes whole clips by several orders of
-lanes, which metrics of clips compare with held-out ones. Then it continues the first 4 frames of
-held-out clips to 8 by lanes and by replacement, and by lanes to 32 frames, 4 at a time, always
-given the last 4 and no label. The judge, a classifier of frames, is fitted to frames of the
+lanes and several weights of guidance by the class, which metrics of clips compare with held-out
+ones. Then it continues the first 4 frames of held-out clips to 8 by lanes and by replacement, and
+by lanes to 32 frames, 4 at a time, always given the last 4, without the label and with it. The
+judge, a classifier of frames, is fitted to frames of the
 training split. Writes video.json, samples.png, samples.gif and continued.png.
 """
 
@@ -47,46 +48,51 @@ from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
 FILE = "video.json"
-ORDERS = ("full", "pyramid:delay=2")
+WHOLE = (*(("full", weight) for weight in (1.0, 2.0, 3.0, 4.0)), ("pyramid:delay=2", 2.0))
+"""Orders of lanes of whole clips, and weights of guidance."""
+SHOWN_IN_PICTURES = WHOLE[1]
 STEPS, KNOWN, LONG, SHOWN = 20, 4, 32, 8
 """Steps of each lane, given frames, frames of a continuation, and clips of a picture."""
 ROOM, BATCH = 8.0, 50
 
 
 def whole(trained: Trained, real: Real, run: Path, num: int, out: Path) -> dict[str, Any]:
-    """Make whole clips by each order of lanes and return their metrics.
+    """Make whole clips by each order of lanes and weight of guidance and return their metrics.
 
     Samples are stored in the run, so that an interrupted study resumes.
     """
     rows = {}
-    for order in ORDERS:
-        began = time.process_time()
-        job = trained.job(lanes=order, steps=STEPS, batch_size=BATCH)
+    for order, weight in WHOLE:
+        name, began = f"{order}, guidance {weight:g}", time.process_time()
+        job = trained.job(lanes=order, guidance=weight, steps=STEPS, batch_size=BATCH)
         made = job.samples(num, run / "evaluation" / job.key)
         of = Samples(made.x, made.label)
-        rows[order] = {
-            "passes": job.plan.rows,
+        rows[name] = {
+            "passes": job.plan.rows * (1 + (weight != 1)),
             "cpu_seconds": round(time.process_time() - began, 1),
             "one_class": one_class(real, of),
             "paths": paths(real, of),
             "motion": motion(real, of),
         }
-        print(order, rows[order], flush=True)
-        if order == ORDERS[0]:
+        print(name, rows[name], flush=True)
+        if (order, weight) == SHOWN_IN_PICTURES:
             first = made.x[: 2 * SHOWN]
             plot.save(out / "samples.png", real.test.form.items.picture(first))
             plot.animation(out / "samples.gif", [*sheet(first)])
     return rows
 
 
-def continued(trained: Trained, run: Path, x: np.ndarray, frames: int) -> np.ndarray:
+def continued(
+    trained: Trained, run: Path, x: np.ndarray, frames: int, label: np.ndarray | None = None
+) -> np.ndarray:
     """Continue clips (N, T, ...) to a number of frames by lanes, given the last KNOWN ones."""
     length, num = trained.experiment.form.shape[0], len(x)
     for k in range((frames - x.shape[1]) // (length - KNOWN)):
         blank = np.zeros((num, length - KNOWN, *x.shape[2:]), x.dtype)
         given = np.concatenate([x[:, -KNOWN:], blank], 1)
         settings: dict[str, Any] = {"known": range(KNOWN), "steps": STEPS, "batch_size": BATCH}
-        job = trained.job(seed=k, given=given, cond={"label": None}, **settings)
+        settings |= {"cond": {"label": None}} if label is None else {"label": label.tolist()}
+        job = trained.job(seed=k, given=given, guidance=1.0, **settings)
         made = job.samples(num, run / "evaluation" / job.key).x
         x = np.concatenate([x, made[:, KNOWN:]], 1)
     return x
@@ -101,7 +107,7 @@ def replaced(trained: Trained, x: np.ndarray) -> np.ndarray:
     known = jnp.asarray(np.broadcast_to(there, shape))[None]
     operator = inverse.Mask(known)
     measured = inverse.Measurement(operator(seen), operator)
-    plan = trained.job(steps=STEPS).plan
+    plan = trained.job(steps=STEPS, guidance=1.0).plan
     assert isinstance(plan, Plan)
     keys = jax.random.split(stream(0, "replacement"), len(x))
     z, keys = samplers.initial(trained.sde, keys, shape)
@@ -140,6 +146,7 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
     x, label = longer[index]["x"], longer.labels()
     length = trained.experiment.form.shape[0]
     film = continued(trained, run, x[:, :KNOWN], LONG)
+    told = continued(trained, run, x[:, :KNOWN], LONG, label)
     clips = {
         "real": x[:, :length],
         "real, out of order": shuffled(x[:, :length]),
@@ -147,11 +154,12 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
         "replacement": replaced(trained, x[:, :length]),
         "real, 32 frames": x,
         "lanes, 32 frames": film,
+        "lanes given the label, 32 frames": told,
     }
     report["continued"] = {name: judged(judge, of, label) for name, of in clips.items()}
     report["kept_by_frame"] = {
         name: (predicted(judge, of) == label[:, None]).mean(0).round(4).tolist()
-        for name, of in {"real": x, "lanes": film}.items()
+        for name, of in {"real": x, "lanes": film, "label": told}.items()
     }
     print(json.dumps(report["continued"], indent=1), flush=True)
     rows = np.stack([x[:SHOWN, ::2], film[:SHOWN, ::2]], 1)
