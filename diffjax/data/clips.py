@@ -77,7 +77,7 @@ def clips(
         begins=np.cumsum([0, *map(len, recordings)]),
         form=Form("video", (length, size, size, channels), specs, "uint8", units, names),
         label=np.array(of_class, np.int32) if names else None,
-        still=np.repeat(np.int32([0, 1]), [len(kept), len(unrelated)]) if stills else None,
+        still=np.repeat([0, 1], [len(kept), len(unrelated)]).astype(np.int32) if stills else None,
     )
 
 

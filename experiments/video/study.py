@@ -68,7 +68,7 @@ def whole(trained: Trained, real: Real, run: Path, num: int, out: Path) -> dict[
         made = job.samples(num, run / "evaluation" / job.key)
         of = Samples(made.x, made.label)
         rows[name] = {
-            "passes": job.plan.rows * (1 + (weight != 1)),
+            "passes": job.plan.passes,
             "cpu_seconds": round(time.process_time() - began, 1),
             "one_class": one_class(real, of),
             "paths": paths(real, of),
