@@ -12,7 +12,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.checks import at_least, positive
 from diffjax.nets.blocks import (
     PLAIN,
     Block,
@@ -260,6 +259,13 @@ class UNet(nn.Module):
         return int(bool(self.time_attention) and not self.conditions.by("time"))
 
 
+def _network(module: UNet, dtype: str) -> Network:
+    """Return the network of a module whose settings fit, with the half that controls copy."""
+    check(module)
+    network = linen(module, dtype)
+    return dataclasses.replace(network, encoder=None) if module.time_attention else network
+
+
 def unet(
     channels: int = 64,
     multipliers: tuple[int, ...] = (1, 2, 2),
@@ -293,8 +299,6 @@ def unet(
     input and output are float32. kernel: filter that changes the resolution: (1, 1) averages and
     repeats, (1, 3, 3, 1) is smooth. scale_shift, rescale, epsilon, groups: see `Style`.
     """
-    at_least(1, groups=groups)
-    positive(epsilon=epsilon)
     style = Style(
         scale_shift, rescale, check_kernel(kernel), resample == "projected_block", epsilon, groups
     )
@@ -320,6 +324,4 @@ def unet(
         time_attention=tuple(time_attention),
         style=style,
     )
-    check(module)
-    network = linen(module, dtype)
-    return dataclasses.replace(network, encoder=None) if time_attention else network
+    return _network(module, dtype)

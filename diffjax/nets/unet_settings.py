@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffjax.checks import at_least, one_of, within
+from diffjax.checks import at_least, one_of, positive, within
 from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.layers import EMBEDDINGS, VECTORS, at_sides
 
@@ -24,7 +24,8 @@ def settled_for(time_attention: tuple[int, ...], conditions: tuple[Condition, ..
 def check(module: UNet) -> None:
     """Raise ValueError for settings that are out of range, or do not fit each other."""
     at_least(1 if module.embedding == "fourier" else 2, channels=module.channels)
-    at_least(1, blocks=module.blocks, patch=module.patch)
+    at_least(1, blocks=module.blocks, patch=module.patch, groups=module.style.groups)
+    positive(epsilon=module.style.epsilon)
     at_least(0, head_channels=module.head_channels)
     at_least(0 if module.head_channels else 1, heads=module.heads)
     if not module.multipliers or min(module.multipliers) < 1:
