@@ -44,6 +44,7 @@ from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
 from experiments.text import study as text
 from experiments.toys import study as toys
+from experiments.video import compiling
 from experiments.video import study as video
 from experiments.vocoder import study as vocoder
 from experiments.watermark import study as watermark
@@ -81,6 +82,12 @@ def policies_and_plans(folder: Path) -> Tables:
     """Of the runs that there are: short settings have no plans."""
     there = (folder / planning.FILE).exists()
     return policies.tables(folder) | (planning.tables(folder) if there else {})
+
+
+def videos_and_compilation(folder: Path) -> Tables:
+    """Of the files that there are: short settings do not compile all networks."""
+    there = (folder / compiling.FILE).exists()
+    return video.tables(folder) | (compiling.tables(folder) if there else {})
 
 
 def ema(folder: Path) -> Tables:
@@ -214,7 +221,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "distill3d": distill3d.tables,
     "joint": joint.tables,
     "lanes": lanes.tables,
-    "video": video.tables,
+    "video": videos_and_compilation,
     "policies": policies_and_plans,
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,
