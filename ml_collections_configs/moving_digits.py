@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
         optimizer=dict(
             learning_rate=2e-3, schedule=dict(name="inverse_sqrt", reference=1000), warmup=200
         ),
-        sampling=dict(guidance=1.0),
+        sampling=dict(guidance=2.0, steps=20),
         train=dict(
             steps=4000,
             batch_size=16,
