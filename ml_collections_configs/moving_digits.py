@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
         ),
         sampling=dict(guidance=2.0, steps=20),
         train=dict(
-            steps=4000,
+            steps=3500,
             batch_size=16,
             steps_per_dispatch=10,
             log_every=50,

@@ -47,7 +47,8 @@ from diffjax.samplers.plan import Plan
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
-FILE = "video.json"
+FILE, TRANSFORMER = "video.json", "transformer.json"
+"""The report, and that of the same study with a factorised transformer, where there is one."""
 WHOLE = (*(("full", weight) for weight in (1.0, 2.0, 3.0, 4.0)), ("pyramid:delay=2", 2.0))
 """Orders of lanes of whole clips, and weights of guidance."""
 SHOWN_IN_PICTURES = WHOLE[1]
@@ -171,42 +172,43 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
 
 def tables(folder: Path) -> dict[str, str]:
     """Return the tables of the README by name."""
-    report = json.loads((folder / FILE).read_text())
+    files = {"": FILE, ", transformer": TRANSFORMER}
+    reports = {
+        name: json.loads((folder / file).read_text())
+        for name, file in files.items()
+        if (folder / file).exists()
+    }
     share = lambda value: f"{100 * value:.1f} %"
-    first = next(iter(report["whole"].values()))
+    first = next(iter(reports[""]["whole"].values()))
     lines = [
         [
-            *(order, str(row["passes"])),
+            *(order + name, str(row["passes"])),
             *(share(row["one_class"][k]) for k in ("share", "frames")),
             *(f"{row['paths'][k]:.3f}" for k in ("residual", "speed")),
             *(f"{row['motion'][k]:.1f}" for k in ("frames", "ratio")),
         ]
+        for name, report in reports.items()
         for order, row in report["whole"].items()
     ]
-    of = lambda metric, kind: first[metric][kind]
-    lines.append(
-        [
-            *("held-out clips", "", share(of("one_class", "real")), ""),
-            *(f"{of('paths', f'real_{k}'):.3f}" for k in ("residual", "speed")),
-            *("", f"{of('motion', 'real'):.1f}"),
-        ]
-    )
-    lines.append(
-        [
-            *("held-out clips, out of order", "", share(of("one_class", "real")), ""),
-            *(f"{of('paths', f'shuffled_{k}'):.3f}" for k in ("residual", "speed")),
-            *("", f"{of('motion', 'shuffled'):.1f}"),
-        ]
-    )
+    for clips, kind in (("held-out clips", "real"), ("held-out clips, out of order", "shuffled")):
+        lines.append(
+            [
+                *(clips, "", share(first["one_class"]["real"]), ""),
+                *(f"{first['paths'][f'{kind}_{k}']:.3f}" for k in ("residual", "speed")),
+                *("", f"{first['motion'][kind]:.1f}"),
+            ]
+        )
     heads = ["clips", "passes", "one class", "frames of the class", "residual, pixels"]
     heads += ["W1 of speeds", "frames / floor", "changes / floor"]
     rows = [
         [
-            name,
+            clips + name,
             *(share(row[k]) for k in ("kept_at_the_end", "kept_throughout")),
             *(f"{row[k]:.3f}" for k in ("residual", "median_residual")),
         ]
-        for name, row in report["continued"].items()
+        for name, report in reports.items()
+        for clips, row in report["continued"].items()
+        if not name or not clips.startswith("real")
     ]
     after = [
         "clips",
