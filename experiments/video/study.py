@@ -5,9 +5,9 @@
 The run is that of the config `moving_digits`. Its network makes whole clips by several orders of
 lanes and several weights of guidance by the class, which metrics of clips compare with held-out
 ones. Then it continues the first 4 frames of held-out clips to 8 by lanes and by replacement, and
-by lanes to 32 frames, 4 at a time, always given the last 4, without the label and with it. The
-judge, a classifier of frames, is fitted to frames of the
-training split. Writes video.json, samples.png, samples.gif and continued.png.
+by lanes to 32 frames, 4 at a time, always given the last 4, without the label and guided by it. The
+judge, a classifier of frames, is fitted to frames of the training split. Writes video.json,
+samples.png, samples.gif and continued.png.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ FILE, TRANSFORMER = "video.json", "transformer.json"
 """The report, and that of the same study with a factorised transformer, where there is one."""
 WHOLE = (*(("full", weight) for weight in (1.0, 2.0, 3.0, 4.0)), ("pyramid:delay=2", 2.0))
 """Orders of lanes of whole clips, and weights of guidance."""
-SHOWN_IN_PICTURES = WHOLE[1]
+GUIDED = 3.0
+"""The weight of guidance of clips in pictures, and of continuations that are given the label."""
 STEPS, KNOWN, LONG, SHOWN = 20, 4, 32, 8
 """Steps of each lane, given frames, frames of a continuation, and clips of a picture."""
 ROOM, BATCH = 8.0, 50
@@ -76,7 +77,7 @@ def whole(trained: Trained, real: Real, run: Path, num: int, out: Path) -> dict[
             "motion": motion(real, of),
         }
         print(name, rows[name], flush=True)
-        if (order, weight) == SHOWN_IN_PICTURES:
+        if (order, weight) == ("full", GUIDED):
             first = made.x[: 2 * SHOWN]
             plot.save(out / "samples.png", real.test.form.items.picture(first))
             plot.animation(out / "samples.gif", [*sheet(first)])
@@ -86,14 +87,20 @@ def whole(trained: Trained, real: Real, run: Path, num: int, out: Path) -> dict[
 def continued(
     trained: Trained, run: Path, x: np.ndarray, frames: int, label: np.ndarray | None = None
 ) -> np.ndarray:
-    """Continue clips (N, T, ...) to a number of frames by lanes, given the last KNOWN ones."""
+    """Continue clips (N, T, ...) to a number of frames by lanes, given the last KNOWN ones.
+
+    label: the classes (N,), by which the continuation is guided, or None for no label.
+    """
     length, num = trained.experiment.form.shape[0], len(x)
     for k in range((frames - x.shape[1]) // (length - KNOWN)):
         blank = np.zeros((num, length - KNOWN, *x.shape[2:]), x.dtype)
         given = np.concatenate([x[:, -KNOWN:], blank], 1)
         settings: dict[str, Any] = {"known": range(KNOWN), "steps": STEPS, "batch_size": BATCH}
-        settings |= {"cond": {"label": None}} if label is None else {"label": label.tolist()}
-        job = trained.job(seed=k, given=given, guidance=1.0, **settings)
+        if label is None:
+            settings |= {"cond": {"label": None}, "guidance": 1.0}
+        else:
+            settings |= {"label": label.tolist(), "guidance": GUIDED}
+        job = trained.job(seed=k, given=given, **settings)
         made = job.samples(num, run / "evaluation" / job.key).x
         x = np.concatenate([x, made[:, KNOWN:]], 1)
     return x
@@ -155,7 +162,7 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
         "replacement": replaced(trained, x[:, :length]),
         "real, 32 frames": x,
         "lanes, 32 frames": film,
-        "lanes given the label, 32 frames": told,
+        "lanes guided by the label, 32 frames": told,
     }
     report["continued"] = {name: judged(judge, of, label) for name, of in clips.items()}
     report["kept_by_frame"] = {
@@ -163,7 +170,7 @@ def study(run: Path, out: Path, num: int, real_items: int) -> dict[str, Any]:
         for name, of in {"real": x, "lanes": film, "label": told}.items()
     }
     print(json.dumps(report["continued"], indent=1), flush=True)
-    rows = np.stack([x[:SHOWN, ::2], film[:SHOWN, ::2]], 1)
+    rows = np.stack([of[:SHOWN, ::2] for of in (x, film, told)], 1)
     strips = drawing.beside(rows.reshape(-1, *rows.shape[2:]))
     plot.save(out / "continued.png", plot.grid(strips, columns=1, tile=32))
     write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
