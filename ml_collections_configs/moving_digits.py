@@ -7,7 +7,7 @@ python -m diffjax.evaluate --workdir=runs/moving_digits --guidance=3 --real=2000
 
 Training takes 40 minutes of CPU time. With guidance of 3, 98 % of 50 clips show one class, where a
 classifier of frames sees one class in 96 % of held-out clips, and their paths are 0.41 pixels from
-ones that bounce. Without a label, a continuation loses its class (experiments/video).
+ones that bounce. A continuation without a label loses its class (experiments/video).
 """
 
 import ml_collections

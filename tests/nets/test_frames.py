@@ -11,7 +11,7 @@ import pytest
 from drawing import random_like
 
 from diffjax.nets import unet
-from diffjax.nets.conditions import Label, Length, Map, Still, To, Tokens
+from diffjax.nets.conditions import Label, Still, To, Tokens
 from diffjax.nets.frames import TimeAttention
 
 B, T, SIDE = 2, 3, 4
@@ -115,19 +115,6 @@ def test_attention_over_time_sees_frames_by_their_distance():
     back = jnp.flip(apply(params, turned, masks([1] * 5)).reshape(late.shape), 1)
     ahead = apply(params, x, masks([1] * 5)).reshape(late.shape)
     assert np.abs(back - ahead).max() > 1e-3  # it knows which frame is the later one
-
-
-@pytest.mark.thorough
-def test_frames_of_a_short_video_do_not_depend_on_the_padding():
-    """The same video would be drawn otherwise beside a longer one."""
-    settings = IMAGE | {"time_attention": (SIDE,)}
-    long, short = (unet(**settings, conditions=(Length(n), Map(1))) for n in (5, 3))
-    x, seen = drawn(B, 5, SIDE, SIDE, 1), drawn(B, 5, SIDE, SIDE, 1, seed=1)
-    cond = {"length": jnp.array([3, 3], jnp.uint32), "map": seen}
-    params = random_like(jax.eval_shape(long.init, jax.random.key(0), x, jnp.ones(B), cond))
-    padded = jax.jit(long.apply)(params, x.at[:, 3:].set(50.0), jnp.ones(B), cond)
-    whole = jax.jit(short.apply)(params, x[:, :3], jnp.ones(B), {"map": seen[:, :3]})
-    chex.assert_trees_all_close(padded[:, :3], whole, rtol=1e-4, atol=1e-4)
 
 
 def test_other_settings_of_videos_have_their_shapes():

@@ -18,9 +18,8 @@ class Length:
     size: positions of the padded items, which is the length where none is given. The network sees 0
     in the padding, whatever its values, and a channel that is 1 in the item and 0 in the padding. A
     transformer attends to the item alone, so its output there does not depend on the amount of
-    padding, nor does that of a U-Net of videos, whose frames are apart. The output of other U-Nets
-    does, through their norms and convolutions. A length is never missing, so neither dropout nor
-    guidance removes it.
+    padding. The output of a U-Net does, through its norms and convolutions. A length is never
+    missing, so neither dropout nor guidance removes it.
 
     >>> Length(3).inside(jnp.array([1, 3], jnp.uint32), rank=2).tolist()
     [[True, False, False], [True, True, True]]
