@@ -22,17 +22,17 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(name="meshes", points=256, labels=False),
         sde=dict(schedule=dict(name="cosine")),
         network=dict(
-            name="dit", width=96, depth=4, heads=2, patch=1, positions="none", qk_norm=True
+            name="dit", width=96, depth=4, heads=2, patch=1, positions="none", qk_norm=True, waves=5
         ),
         loss=dict(condition_dropout=0.0),
-        optimizer=dict(learning_rate=2e-3),
+        optimizer=dict(learning_rate=2e-3, schedule=dict(name="cosine")),
         sampling=dict(sampler=dict(name="dpmpp_2m"), steps=40),
         train=dict(
-            steps=1400,
+            steps=2000,
             batch_size=16,
             steps_per_dispatch=10,
-            sample_every=1400,
-            checkpoint_every=200,
+            sample_every=2000,
+            checkpoint_every=100,
             samples=16,
         ),
     )
