@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
             name="dit", width=96, depth=4, heads=2, patch=1, positions="none", qk_norm=True, waves=5
         ),
         loss=dict(condition_dropout=0.0),
-        optimizer=dict(learning_rate=2e-3, schedule=dict(name="cosine")),
+        optimizer=dict(learning_rate=2e-3, schedule=dict(name="cosine", length=2000)),
         sampling=dict(sampler=dict(name="dpmpp_2m"), steps=40),
         train=dict(
             steps=2000,
