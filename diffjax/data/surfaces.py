@@ -78,8 +78,8 @@ class Surfaces:
     corners: the triangles of all items one after the other, (F, 3, 3). begins: the first triangle
     of each item, and F. points: points of a cloud. turn: turn each cloud by a random angle about
     the axis y, the vertical of most files. label: of each item, in [0, classes), None without any.
-    seen: the share of the points of a cloud that are seen. A cloud has the mean 0. Stored clouds are a
-    function of the index; `draw` draws others.
+    seen: the share of the points of a cloud that are seen. A cloud has the mean 0. Stored clouds
+    are a function of the index; `draw` draws others.
 
     Two conditions describe the shape of a cloud, in its coordinates: `extents`, the ranges (3,) of
     its coordinates, and `seen`, tokens (n, 3): the n = seen * points points that are nearest to a

@@ -78,8 +78,8 @@ def rotations(grid: tuple[int, ...], width: int, axes: tuple[int, ...] = ()) -> 
 def waved(x: Float[Array, "*d c"], count: int) -> Float[Array, "*d e"]:
     """Return coordinates, and behind them their sines and cosines at `count` frequencies.
 
-    The frequencies are 1, 2, 4, ... per unit, and the result has c (1 + 2 count) channels. A network
-    learns from them functions that change over short distances (arXiv:2006.10739).
+    The frequencies are 1, 2, 4, ... per unit, and the result has c (1 + 2 count) channels. From
+    them a network learns functions that change over short distances (arXiv:2006.10739).
 
     >>> waved(jnp.zeros((1, 2)), 1).tolist()
     [[0.0, 0.0, 0.0, 0.0, 1.0, 1.0]]

@@ -17,10 +17,10 @@ class Tokens:
     """Tokens (B, L, size) that the network attends to; each token may be missing.
 
     layers: number of layers between the tokens and the network: 0, 1, or 2 with GELU
-    (arXiv:2310.00426). waves: frequencies of `waved`, which adds sines and cosines of the values, as
-    of the coordinates of points; it needs layers >= 1. null: whether a learned token comes first, which is always present; without
-    it the attention of a sample without tokens is zero. Raises ValueError for other numbers of
-    layers and of waves.
+    (arXiv:2310.00426). waves: frequencies of `waved`, which adds sines and cosines of the values,
+    as of the coordinates of points; it needs layers >= 1. null: whether a learned token comes
+    first, which is always present; without it the attention of a sample without tokens is zero.
+    Raises ValueError for other numbers of layers and of waves.
 
     >>> Tokens(768, "caption").shape((4, 32, 32, 3))
     (4, None, 768)
