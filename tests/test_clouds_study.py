@@ -37,7 +37,7 @@ def test_sets_are_measured_and_kept_one_by_one(tmp_path, capsys):
         (tmp_path / f"{k}.obj").write_text(rows + corners)
     for only in ([study.FLOOR], ["Gaussians", "one object"]):
         study.study(tmp_path, tmp_path, 3, only, str(tmp_path))
-    stored = json.loads((tmp_path / study.FILE).read_text())
+    stored = json.loads((tmp_path / "clouds.json").read_text())
     assert [*stored["rows"]] == [study.FLOOR, "Gaussians", "one object"] and stored["of"] == 3
     text = study.tables(tmp_path)["clouds"]
     assert "± " in text and text.count("\n") == 6
