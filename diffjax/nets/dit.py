@@ -61,7 +61,7 @@ class DiT(nn.Module):
     second output like the first, for the variance of a step. half: return the outputs of the first
     half of the blocks, or of those that are joined to others (`Network.encoder`). attention:
     `full`, or `factorised` for videos, whose blocks attend over space and over time in turn. waves:
-    frequencies of `waved`, which adds sines and cosines of the input, as of coordinates.
+    frequencies of `waved`, which adds sines and cosines of the input, the coordinates of points.
     """
 
     STACKS = tuple(
@@ -332,11 +332,9 @@ def dit(
     tokens in one stream (Flux.1). modulation: own layers of all blocks, or one that is shared by
     them. norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
     (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
-    (arXiv:2209.12152). remat: see `DiT`. learn_variance: return a second output, for the variance
-    of a step. attention: full, or for videos factorised, over space and over time in turn
-    (arXiv:2401.03048). waves: frequencies of sines and cosines of the input, beside it, for points,
-    whose values are coordinates (arXiv:2006.10739). dtype: that of the compute, float32 or
-    bfloat16; parameters, input and output are float32.
+    (arXiv:2209.12152). remat, waves: see `DiT`. learn_variance: return a second output, for the
+    variance of a step. attention: full, or for videos factorised (arXiv:2401.03048). dtype: that
+    of the compute, float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -353,5 +351,4 @@ def dit(
         *(settings, depth, patch, patch_time, positions, stretch, tuple(cover), side, tuple(axes)),
         *(dual, single, long_skips, settled_for(attention, conditions), remat, learn_variance),
     )
-    at_least(0, waves=waves)
     return _network(module.clone(attention=attention, waves=waves), dtype)
