@@ -19,6 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(conditions=("seen",)),
         network=dict(conditions=dict(seen=dict(mechanism="cross", layers=2, waves=5))),
         loss=dict(condition_dropout=0.1),
-        optimizer=dict(learning_rate=1e-3, schedule=dict(name="cosine", length=500)),
-        train=dict(steps=500, sample_every=500),
+        optimizer=dict(learning_rate=1e-3, schedule=dict(name="cosine", length=400)),
+        train=dict(steps=400, sample_every=400),
     )
