@@ -35,7 +35,12 @@ def test_the_far_side_follows_from_the_near_one(tmp_path):
         tmp_path / "run",
         *(f"data.name=meshes:{objects}", f"data.points={POINTS}", "data.turn=False"),
         *("network.width=32", "network.depth=2", "network.waves=2", "train.batch_size=32"),
-        *("train.steps=240", "train.sample_every=240", "train.checkpoint_every=240"),
+        *(
+            "train.steps=240",
+            "train.log_every=80",
+            "train.sample_every=240",
+            "train.checkpoint_every=240",
+        ),
         *("optimizer.warmup=20", "optimizer.learning_rate=4e-3", "optimizer.schedule.length=240"),
     )
     source = data.meshes("train", str(objects), POINTS, turn=False)
