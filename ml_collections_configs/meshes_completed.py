@@ -6,6 +6,8 @@ python -m diffjax.train --config=configs/meshes_completed.py --workdir=runs/mesh
     --resume_from=runs/meshes --resume_partial
 python -m diffjax.sample --workdir=runs/meshes_completed --num=16 --out=completed.gif
 python -m diffjax.evaluate --workdir=runs/meshes_completed --num=100 --metrics=completion
+
+The 400 steps take about 3 minutes of CPU time.
 """
 
 import ml_collections
