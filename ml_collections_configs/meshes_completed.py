@@ -7,7 +7,7 @@ python -m diffjax.train --config=configs/meshes_completed.py --workdir=runs/mesh
 python -m diffjax.sample --workdir=runs/meshes_completed --num=16 --out=completed.gif
 python -m diffjax.evaluate --workdir=runs/meshes_completed --num=100 --metrics=completion
 
-The 400 steps take about 3 minutes of CPU time.
+The 400 steps take 17 minutes of a shared core.
 """
 
 import ml_collections
