@@ -5,8 +5,10 @@ python -m diffjax.train --config=configs/meshes.py --workdir=runs/meshes
 python -m diffjax.sample --workdir=runs/meshes --num=16 --out=clouds.gif --out=clouds.html
 python -m diffjax.evaluate --workdir=runs/meshes --num=100 --metrics=clouds
 
-Training takes 0.39 s of CPU time per step, 13 minutes. Its entry in the zoo is `meshes`. The figures in
-experiments/clouds are those of an earlier network, of 1,400 steps without `waves`.
+Training takes 13 minutes of CPU time. Beside 100 clouds of held-out objects, the accuracy of the
+nearest neighbour (1-NNA, 0.5 at best) of 100 samples is 0.60 +- 0.11 by the exact earth mover's
+distance and 0.62 +- 0.09 by the Chamfer distance, where clouds of training objects have 0.49 and
+0.56 (experiments/clouds). The trained weights are the entry `meshes` of the zoo.
 """
 
 import ml_collections

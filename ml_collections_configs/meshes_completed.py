@@ -7,7 +7,9 @@ python -m diffjax.train --config=configs/meshes_completed.py --workdir=runs/mesh
 python -m diffjax.sample --workdir=runs/meshes_completed --num=16 --out=completed.gif
 python -m diffjax.evaluate --workdir=runs/meshes_completed --num=100 --metrics=completion
 
-The 400 steps take 17 minutes of a shared core.
+The 400 steps take 17 minutes of a shared core. Held-out objects, whose clouds are 0.33 apart by the
+earth mover's distance, are 0.62 from their completions, and 0.75 from clouds of the same network
+that is given nothing (experiments/clouds).
 """
 
 import ml_collections
