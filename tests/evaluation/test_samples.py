@@ -63,8 +63,8 @@ OF_PARTICLES = {"energies", "clouds", "completion"}
 """Metrics of particles and of clouds alone; see test_energies, test_clouds and test_completion."""
 OF_FIELDS = {"spectrum"}
 """Metrics of fields alone; see test_power.py."""
-OF_MOLECULES = {"molecules"}
-"""Metrics of molecules alone; see test_chemistry.py."""
+OF_MOLECULES = {"molecules", "conformers"}
+"""Metrics of molecules alone; see test_chemistry.py and test_conformers.py."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
