@@ -64,7 +64,7 @@ OF_PARTICLES = {"energies", "clouds", "completion"}
 OF_FIELDS = {"spectrum"}
 """Metrics of fields alone; see test_power.py."""
 OF_MOLECULES = {"molecules", "conformers"}
-"""Metrics of molecules alone; see test_chemistry.py and test_conformers.py."""
+"""Metrics of molecules alone; see test_chemistry and test_conformer_metric."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}
