@@ -86,12 +86,12 @@ def share(text: str) -> float:
     return value
 
 
-def sides(text: str) -> tuple[int, int]:
-    """Parse `HxW`, or the side of a square."""
+def sides(text: str) -> tuple[int, ...]:
+    """Parse `HxW`, or one number."""
     parts = text.split("x")
     if len(parts) > 2 or not all(part.isdigit() and 0 < int(part) < 2**16 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text}: needs HxW, such as 768x1024, or one side")
-    return int(parts[0]), int(parts[-1])
+        raise argparse.ArgumentTypeError(f"{text}: needs HxW, such as 768x1024, or one number")
+    return tuple(int(part) for part in parts)
 
 
 def flags() -> argparse.ArgumentParser:
@@ -204,8 +204,8 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         "--size",
         type=sides,
         metavar="HxW",
-        help="height and width of the images, or one side, for networks that are defined for any "
-        "size (default: that of training)",
+        help="height and width of the images, or one side; of clouds the number of points; for "
+        "networks that are defined for any size (default: that of training)",
     )
     flags.add_argument(
         "--latents",

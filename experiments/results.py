@@ -216,8 +216,13 @@ STUDIES = {
             "-m diffjax.train --workdir={out}/run --config=configs/meshes.py "
             "--config.data.name=meshes:$MESHES --config.train.steps=20",
             "-m experiments.clouds.study --run={out}/run --path=$MESHES --out={out} --num=8",
+            "-m diffjax.train --workdir={out}/completed --config=configs/meshes_completed.py "
+            "--config.data.name=meshes:$MESHES --config.train.steps=20 --resume_from={out}/run "
+            "--resume_partial",
+            "-m experiments.clouds.completion --run={out}/completed --path=$MESHES --out={out} "
+            "--num=8",
         ),
-        1,
+        2,
         needs="MESHES",
     ),
     "molecules": Study(

@@ -16,6 +16,7 @@ from experiments.benchmarks import serving
 from experiments.caching import study as caching
 from experiments.caching import text as caching_text
 from experiments.cascades import study as cascades
+from experiments.clouds import completion
 from experiments.clouds import study as clouds
 from experiments.diamonds import study as diamonds
 from experiments.discrete import study as discrete
@@ -226,7 +227,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "forecasts": forecasts_and_imputation,
     "diamonds": diamonds.tables,
     "molecules": molecules.tables,
-    "clouds": clouds.tables,
+    "clouds": lambda folder: {**clouds.tables(folder), **completion.tables(folder)},
     "wells": wells.tables,
     "caching": lambda folder: {**caching.tables(folder), **caching_text.tables(folder)},
     "cascades": cascades.tables,

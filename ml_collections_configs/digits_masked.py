@@ -3,7 +3,7 @@
 python -m diffjax.train --config=configs/digits_masked.py --workdir=runs/digits_masked
 
 Held-out digits, given their labels, need 1.77 bits per dimension, where independent pixels need
-2.43 (experiments/discrete).
+2.43; the uniform process (loss.process.name=uniform, levels=17) needs 1.91 (experiments/discrete).
 """
 
 import ml_collections

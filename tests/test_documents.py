@@ -51,7 +51,7 @@ FORMS = {
 }
 """Items of the data sets that are not at hand, by the beginning of a config's name."""
 PACKAGED = {
-    "meshes": Form("cloud", (256, 3)),
+    "meshes": Form("cloud", (256, 3), (Spec("seen", "tokens", 3),)),
     "molecules": Form("molecule", (20, 8), (Spec("length", "length", 20),)),
     "conformers": Form(
         "conformer",

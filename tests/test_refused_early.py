@@ -77,6 +77,8 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
         ("columns", NO_LABELS._replace(kind="image"), "needs rows of a table; the items are image"),
         ("energies", NO_LABELS._replace(kind="points"), "needs particles of known energy"),
         ("clouds", NO_LABELS._replace(kind="image"), "needs clouds of points; the items are image"),
+        ("completion", NO_LABELS, "no conditions of held-out items; needs a network with"),
+        ("completion", NO_LABELS._replace(kind="image"), "needs clouds of points; the items are i"),
         ("clouds", FEW, "0 held-out items; needs 2 of each"),
         (
             "frechet",

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffjax import checks
 from diffjax.data.layout import files_of
-from diffjax.data.surfaces import Surfaces, areas, standardised
+from diffjax.data.surfaces import SEEN, Surfaces, areas, standardised
 from diffjax.io.surfaces import READERS, triangles
 
 BROKEN = "168.obj"
@@ -24,6 +24,7 @@ def meshes(
     holdout: float = 0.1,
     turn: bool = True,
     classes: bool = False,
+    seen: float = SEEN,
 ) -> Surfaces:
     """Read surfaces of triangles, of which each epoch draws new clouds of points.
 
@@ -32,8 +33,9 @@ def meshes(
     licence), without the one whose coordinates are not finite. Folders `train`
     and `test` in it are the splits; otherwise the share `holdout` of the files is held out, by
     name. points: points of a cloud. turn: turn each cloud by a random angle about the axis y.
-    classes: whether the folders, in alphabetical order, are the classes. Raises ValueError for
-    points < 2, where pybullet is absent, and for a folder or a file that cannot be read.
+    classes: whether the folders, in alphabetical order, are the classes. seen: the share of
+    the points in the condition `seen` (see `Surfaces`), in (0, 1]. Raises ValueError for points < 2
+    and another share, where pybullet is absent, and for a folder or a file that cannot be read.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -42,6 +44,7 @@ def meshes(
     (1, 256, 3)
     """
     checks.at_least(2, points=points)
+    checks.within(0, 1, "(]", seen=seen)
     place = path or _packaged()
     chosen = files_of(
         "meshes", place, tuple(READERS), split, holdout=holdout, classes=classes, noun="surface"
@@ -50,7 +53,7 @@ def meshes(
     surfaces = [_surface(file) for file in itertools.compress(chosen.paths, whole)]
     begins = np.concatenate([[0], np.cumsum([len(s) for s in surfaces])])
     label = None if chosen.label is None else chosen.label[whole]
-    return Surfaces(np.concatenate(surfaces), begins, points, turn, label, chosen.class_names)
+    return Surfaces(np.concatenate(surfaces), begins, points, turn, label, chosen.class_names, seen)
 
 
 def _surface(file: Path) -> np.ndarray:

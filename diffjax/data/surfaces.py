@@ -15,6 +15,8 @@ DRAWS = 1 << 58
 """Stream of the points of an item, to which the seed is added."""
 STORED = DRAWS - 1
 """Stream of the points of stored items."""
+SEEN = 0.25
+"""The share of the points of a cloud that are seen."""
 
 
 def moments(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +59,18 @@ def standardised(corners: np.ndarray) -> np.ndarray:
     return (corners - mean) / np.sqrt(np.trace(covariance) / 3)
 
 
+def nearest(x: np.ndarray, count: int) -> np.ndarray:
+    """Return the `count` points of clouds (B, n, 3) that are nearest to the viewer, nearest first.
+
+    The viewer is far away along the last axis, where coordinates are largest.
+
+    >>> nearest(np.array([[[0.0, 0, 1], [1, 0, 3], [2, 0, 2]]]), 2)[0, :, 0].tolist()
+    [1.0, 2.0]
+    """
+    order = np.argsort(-x[..., 2], axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(x, order[..., None], 1)
+
+
 @dataclass(frozen=True)
 class Surfaces:
     """Clouds (points, 3) of points that are independent and uniform on the surface of an item.
@@ -64,7 +78,12 @@ class Surfaces:
     corners: the triangles of all items one after the other, (F, 3, 3). begins: the first triangle
     of each item, and F. points: points of a cloud. turn: turn each cloud by a random angle about
     the axis y, the vertical of most files. label: of each item, in [0, classes), None without any.
-    A cloud has the mean 0. Stored clouds are a function of the index; `draw` draws others.
+    seen: the share of the points of a cloud that are seen. A cloud has the mean 0. Stored clouds
+    are a function of the index; `draw` draws others.
+
+    Two conditions describe the shape of a cloud, in its coordinates: `extents`, the ranges (3,) of
+    its coordinates, and `seen`, tokens (n, 3): the n = seen * points points that are nearest to a
+    viewer who looks along the last axis from far away, nearest first.
 
     >>> square = np.array([[[0, 0, 0], [1, 0, 0], [1, 1, 0]], [[0, 0, 0], [1, 1, 0], [0, 1, 0]]])
     >>> source = Surfaces(square.astype(float), np.array([0, 2]), points=5)
@@ -78,12 +97,14 @@ class Surfaces:
     turn: bool = True
     label: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
+    seen: float = SEEN
 
     @property
     def form(self) -> Form:
         classes = len(self.class_names)
         label = (Spec("label", "label", classes),) if classes else ()
-        return Form("cloud", (self.points, 3), label, class_names=self.class_names)
+        shape = (Spec("extents", "vector", 3), Spec("seen", "tokens", 3))
+        return Form("cloud", (self.points, 3), (*label, *shape), class_names=self.class_names)
 
     @functools.cached_property
     def _covered(self) -> np.ndarray:
@@ -116,7 +137,11 @@ class Surfaces:
             if self.turn:
                 drawn = turned(drawn, rng.uniform(0, 2 * np.pi))
             cloud[:] = drawn - drawn.mean(0)
-        return {"x": x} if self.label is None else {"x": x, "label": self.label[index]}
+        label = {} if self.label is None else {"label": self.label[index]}
+        return {"x": x, **label, "extents": np.ptp(x, axis=1), "seen": self._near(x)}
+
+    def _near(self, x: np.ndarray) -> np.ndarray:
+        return nearest(x, max(1, round(self.seen * self.points)))
 
     def _drawn(self, i: int, rng: np.random.Generator) -> np.ndarray:
         """Draw points (points, 3) of the surface of item i."""

@@ -8,6 +8,7 @@ from diffjax.arrays import catalogue
 from diffjax.evaluation.chemistry import molecules
 from diffjax.evaluation.clips import motion, one_class, paths
 from diffjax.evaluation.clouds import clouds
+from diffjax.evaluation.completion import completion
 from diffjax.evaluation.conformers import conformers
 from diffjax.evaluation.copies import memorization
 from diffjax.evaluation.energies import energies
@@ -36,7 +37,8 @@ OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
     *(clip_score, retrieval, log_spectral),
-    *(columns, closest_record, downstream, energies, clouds, molecules, conformers),
+    *(columns, closest_record, downstream, energies, clouds, completion),
+    *(molecules, conformers),
     *(crps, energy, spread_skill, rank_histogram, spectrum),
     *(one_class, paths, motion),
 )

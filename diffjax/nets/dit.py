@@ -18,7 +18,7 @@ from diffjax.nets.conditions import Condition, Conditions
 from diffjax.nets.dit_settings import POLICIES, check, settled_for, sides_of
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
-from diffjax.nets.positions import centre, fold, rotations, sincos, unfold
+from diffjax.nets.positions import centre, fold, rotations, sincos, unfold, waved
 from diffjax.nets.residuals import NOTHING, Residuals, added
 from diffjax.nets.streams import (
     BlockSettings,
@@ -60,7 +60,8 @@ class DiT(nn.Module):
     token is modulated by that of its first position (arXiv:2407.01392). learn_variance: return a
     second output like the first, for the variance of a step. half: return the outputs of the first
     half of the blocks, or of those that are joined to others (`Network.encoder`). attention:
-    `full`, or `factorised` for videos, whose blocks attend over space and over time in turn.
+    `full`, or `factorised` for videos, whose blocks attend over space and over time in turn. waves:
+    frequencies of `waved`, which adds sines and cosines of the input, the coordinates of points.
     """
 
     STACKS = tuple(
@@ -86,6 +87,7 @@ class DiT(nn.Module):
     learn_variance: bool = False
     half: bool = False
     attention: str = "full"
+    waves: int = 0
 
     @nn.compact
     def __call__(
@@ -101,7 +103,8 @@ class DiT(nn.Module):
         cond, width = self.conditions.check(x, cond), self.settings.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         out = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
-        h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
+        seen = waved(self.conditions.beside(x, cond), self.waves)
+        h = Glorot(width, name="patches")(fold(seen, sides))
         lanes = c_noise if c_noise.ndim == 1 else c_noise[:, :: sides[0]]
         embedding = self._embedded(x, lanes, cond)
         c, shared = nn.silu(embedding), self.settings.modulation == "shared"
@@ -312,6 +315,7 @@ def dit(
     remat: str = "",
     learn_variance: bool = False,
     attention: str = "full",
+    waves: int = 0,
     dtype: str = "float32",
 ) -> Network:
     """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
@@ -328,10 +332,9 @@ def dit(
     tokens in one stream (Flux.1). modulation: own layers of all blocks, or one that is shared by
     them. norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or swiglu
     (arXiv:2002.05202). long_skips: join blocks of the first half to those of the second
-    (arXiv:2209.12152). remat: see `DiT`. learn_variance: return a second output, for the variance
-    of a step. attention: full, or for videos factorised, over space and over time in turn
-    (arXiv:2401.03048). dtype: that of the compute, float32 or bfloat16; parameters, input and
-    output are float32.
+    (arXiv:2209.12152). remat, waves: see `DiT`. learn_variance: return a second output, for the
+    variance of a step. attention: full, or for videos factorised (arXiv:2401.03048). dtype: that
+    of the compute, float32 or bfloat16; parameters, input and output are float32.
 
     >>> dit(size="S", patch=2)
     Network(DiT)
@@ -348,4 +351,4 @@ def dit(
         *(settings, depth, patch, patch_time, positions, stretch, tuple(cover), side, tuple(axes)),
         *(dual, single, long_skips, settled_for(attention, conditions), remat, learn_variance),
     )
-    return _network(module.clone(attention=attention), dtype)
+    return _network(module.clone(attention=attention, waves=waves), dtype)

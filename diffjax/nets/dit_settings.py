@@ -39,6 +39,7 @@ def check(module: DiT) -> None:
     if module.attention == "factorised":
         _fits_factorised(module)
     at_least(2 if module.long_skips else 1, depth=module.depth)
+    at_least(0, waves=module.waves)
     further = {name: getattr(module, name) for name in ("dual", "single")}
     at_least(0, **further)
     joint, depth = bool(module.conditions.by("joint")), module.depth

@@ -9,7 +9,9 @@ matching distance. The sets are clouds of training objects, samples of the run, 
 Gaussians with the covariances of training clouds, which have the right sizes and no surfaces, and
 clouds of a single object. How new samples are is the Chamfer distance of radius and height, which
 does not see turns about the vertical, to the nearest of all training objects, beside that of
-held-out objects. `--only` measures some sets. Writes clouds.json, clouds.png and turning.gif.
+held-out objects. `--only` measures some sets. Writes clouds.json, clouds.png and turning.gif. With
+`--points=512` all clouds have so many points, of which the network draws as many, whatever it was
+trained with; the files are then clouds_512.json and clouds_512.png.
 """
 
 from __future__ import annotations
@@ -37,9 +39,20 @@ from diffjax.runs.trained import load
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
-FILE, NUM, SHOWN, STEPS, RESAMPLES = "clouds.json", 100, 12, 40, 20
+POINTS, NUM, SHOWN, STEPS, RESAMPLES = 256, 100, 12, 40, 20
 FLOOR, NETWORK = "training objects", "network"
+MORE = (512, 1024)
+"""Other numbers of points that a README may show."""
 NAMES = (FLOOR, NETWORK, "Gaussians", "one object")
+
+
+def name_of(points: int) -> str:
+    """Return the name of the files of clouds of so many points, without their ending.
+
+    >>> name_of(256), name_of(512)
+    ('clouds', 'clouds_512')
+    """
+    return "clouds" if points == POINTS else f"clouds_{points}"
 
 
 def gaussian(x: np.ndarray) -> np.ndarray:
@@ -79,21 +92,23 @@ def sets(run: Path, source: Surfaces, num: int) -> dict[str, Callable[[], np.nda
     one = lambda: source.draw(np.full(num, order[0]), np.arange(num), 0)["x"]
     return {
         FLOOR: lambda: training,
-        NETWORK: lambda: np.asarray(load(run).sample(num, steps=STEPS).x),
+        NETWORK: lambda: np.asarray(load(run).sample(num, steps=STEPS, size=source.points).x),
         "Gaussians": lambda: gaussian(training),
         "one object": one,
     }
 
 
-def study(run: Path, out: Path, num: int, only: list[str], folder: str = "") -> None:
+def study(
+    run: Path, out: Path, num: int, only: list[str], folder: str = "", points: int = POINTS
+) -> None:
     """Measure each set, write its values, and draw the figures of the network.
 
-    folder: the surfaces, by default those of the package pybullet.
+    folder: the surfaces, by default those of the package pybullet. points: those of each cloud.
     """
-    train, test = (data.meshes(split, folder) for split in ("train", "test"))
+    train, test = (data.meshes(split, folder, points) for split in ("train", "test"))
     held = test[np.arange(min(num, len(test)))]["x"]
     every = train[np.arange(len(train))]["x"]
-    path, apart = out / FILE, None
+    path, apart = out / f"{name_of(points)}.json", None
     for name, made in sets(run, train, len(held)).items():
         if name not in only:
             continue
@@ -110,25 +125,34 @@ def study(run: Path, out: Path, num: int, only: list[str], folder: str = "") -> 
         facts["held_out_nearest"] = stored.get("held_out_nearest") or nearest(held, every)
         if name == NETWORK:
             facts["step"] = load(run).step
-            draw(out, x, held)
+            draw(out, x, held, name_of(points))
         kept = {k: stored[k] for k in ("step",) if k in stored} | facts
         write_text(path, json.dumps({"rows": rows} | kept | provenance(), indent=1) + "\n")
         print(name, row, flush=True)
 
 
-def draw(out: Path, x: np.ndarray, held: np.ndarray) -> None:
-    """Draw held-out clouds above samples, and samples that turn."""
+def draw(out: Path, x: np.ndarray, held: np.ndarray, name: str) -> None:
+    """Draw held-out clouds above samples, and for 256 points samples that turn."""
     balls = [solid(cloud) for cloud in (*held[:SHOWN], *x[:SHOWN])]
     seen = [replace(b, positions=turned(b.positions, 0.6, 0.35)) for b in balls]
     reach = max(b.reach for b in seen)
     tiles = np.stack([picture(b, reach=reach) for b in seen])
-    plot.save(out / "clouds.png", drawing.grid(tiles, SHOWN // 2, tile=96))
-    CLOUD.whole()[".gif"].write(out / "turning.gif", x[:8], {}, {})
+    plot.save(out / f"{name}.png", drawing.grid(tiles, SHOWN // 2, tile=96))
+    if name == name_of(POINTS):
+        CLOUD.whole()[".gif"].write(out / "turning.gif", x[:8], {}, {})
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Return the table of the README by name."""
-    stored = json.loads((folder / FILE).read_text())
+    """Return the tables of the README by name, one for each number of points."""
+    numbers = [POINTS, *(k for k in MORE if (folder / f"{name_of(k)}.json").exists())]
+    names = [name_of(k) for k in numbers]
+    return {
+        name: compared_table(json.loads((folder / f"{name}.json").read_text())) for name in names
+    }
+
+
+def compared_table(stored: dict[str, Any]) -> str:
+    """Return the table of what the study has stored."""
     heads = ["clouds", "1-NNA, EMD", "1-NNA, Chamfer", "coverage, EMD", "matching distance, EMD"]
     heads += ["nearest training profile"]
     lines = []
@@ -146,7 +170,7 @@ def tables(folder: Path) -> dict[str, str]:
             ]
         )
     lines.append(["held-out objects", "", "", "", "", f"{stored['held_out_nearest']:.4f}"])
-    return {"clouds": table(heads, lines)}
+    return table(heads, lines)
 
 
 def main() -> int:
@@ -156,11 +180,12 @@ def main() -> int:
     flags.add_argument("--path", default="", help="folder of surfaces (default: of pybullet)")
     flags.add_argument("--out", type=Path, default=Path("experiments/clouds"))
     flags.add_argument("--num", type=cli.positive, default=NUM, help="clouds of each set")
+    flags.add_argument("--points", type=cli.positive, default=POINTS, help="points of each cloud")
     flags.add_argument("--only", nargs="+", default=[*NAMES], choices=NAMES)
     asked = flags.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
-    study(asked.run, asked.out, asked.num, asked.only, asked.path)
+    study(asked.run, asked.out, asked.num, asked.only, asked.path, asked.points)
     print(*tables(asked.out).values(), sep="\n")
     return 0
 

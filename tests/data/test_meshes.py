@@ -89,6 +89,85 @@ def test_clouds_turn_about_the_vertical_alone():
     assert np.ptp(angle) > 4
 
 
+def box(*sides):
+    """The surface of a box with these sides, as triangles (12, 3, 3)."""
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2
+    quads = [(0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5)]
+    return np.array([[q[0], q[i], q[i + 1]] for q in quads for i in (1, 2)]), corners * sides
+
+
+def tube(sides=64):
+    """The surface of a cylinder of radius 1 and height 3 about the axis y."""
+    angle = 2 * np.pi * np.arange(sides) / sides
+    ring = np.stack([np.cos(angle), 0 * angle, np.sin(angle)], 1)
+    k, nxt, up = np.arange(sides), (np.arange(sides) + 1) % sides, sides
+    wall = [(k, nxt, k + up), (nxt, nxt + up, k + up)]
+    discs = [(k, nxt, 0 * k + 2 * up), (k + up, nxt + up, 0 * k + 2 * up + 1)]
+    faces = np.concatenate([np.stack(t, 1) for t in (*wall, *discs)])
+    ends = 1.5 * np.array([[0, -1, 0], [0, 1, 0]])
+    return faces, np.concatenate([ring + ends[0], ring + ends[1], ends])
+
+
+def test_the_points_seen_are_those_of_the_near_side():
+    """A completion would be asked for from points of both sides, or of another cloud.
+
+    The coordinate of a point that is uniform on a sphere is uniform along an axis, so the nearest
+    quarter of the points is a cap with z > 1 / 2 of the radius.
+    """
+    source = Surfaces(sphere(), np.array([0, 8 * 4**5]), 4000, seen=0.25)
+    cloud = source.draw(np.zeros(2, int), np.arange(2), 0)
+    for x, seen in zip(cloud["x"], cloud["seen"], strict=True):
+        assert seen.shape == (1000, 3) and (np.diff(seen[:, 2]) <= 0).all()
+        rest = {tuple(p) for p in x.tolist()} - {tuple(p) for p in seen.tolist()}
+        assert len(rest) == 3000 and max(p[2] for p in rest) <= seen[-1, 2]
+        np.testing.assert_allclose(seen[-1, 2], 0.5, atol=0.05)
+        np.testing.assert_allclose(seen[:, 2].mean(), 0.75, atol=0.05)
+
+
+def test_extents_are_the_sides_of_a_box():
+    """The condition would say something else than the size of the cloud."""
+    faces, corners = box(1.0, 2.0, 3.0)
+    source = Surfaces(corners[faces], np.array([0, 12]), 4000, turn=False)
+    np.testing.assert_allclose(source[np.array([0])]["extents"][0], [1, 2, 3], atol=0.02)
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """Two objects of each of three classes, a folder for each class."""
+    cube, can, ball = box(1, 1, 1), tube(), sphere(3).reshape(-1, 3)
+    round_ = np.arange(len(ball)).reshape(-1, 3), ball
+    for name, (faces, corners) in {"boxes": cube, "cans": can, "spheres": round_}.items():
+        (tmp_path / name).mkdir()
+        for k in range(2):
+            rows = "".join("v {:.5f} {:.5f} {:.5f}\n".format(*v) for v in (k + 1) * corners)
+            text = rows + "".join("f {} {} {}\n".format(*(f + 1)) for f in faces)
+            (tmp_path / name / f"{k}.obj").write_text(text)
+    return tmp_path
+
+
+def test_folders_of_made_shapes_are_their_classes(shapes):
+    """A cloud would have the label of another shape.
+
+    With a mean square of 1 per coordinate, all points of a sphere are sqrt(3) from the middle, and
+    the largest coordinate of a point of a cube is sqrt(9 / 5), as the mean square on its surface is
+    5 / 9 of that of a face.
+    """
+    source = data.meshes("train", str(shapes), 500, 0.0, turn=False, classes=True)
+    assert source.form.class_names == ("boxes", "cans", "spheres")
+    assert source.labels().tolist() == [0, 0, 1, 1, 2, 2]
+    items = source.draw(np.arange(6), np.arange(6), 0)
+    assert items["label"].tolist() == [0, 0, 1, 1, 2, 2]
+    exact = [
+        lambda x: np.abs(np.abs(x).max(1) - np.sqrt(9 / 5)),
+        lambda x: np.minimum(
+            *(np.abs(a - a.max() + 0.02) for a in (np.hypot(x[:, 0], x[:, 2]), np.abs(x[:, 1])))
+        ),
+        lambda x: np.abs(np.linalg.norm(x, axis=1) - np.sqrt(3)),
+    ]
+    off = np.array([[measure(x).mean() for measure in exact] for x in items["x"]])
+    assert off.argmin(1).tolist() == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.fixture
 def folder(tmp_path):
     for k in range(12):
@@ -113,6 +192,7 @@ def test_folders_are_split_by_name_and_may_be_classes(folder):
     ("settings", "part"),
     [
         (dict(points=1), "points=1"),
+        (dict(seen=0.0), "seen=0.0: needs 0 < seen <= 1"),
         (dict(path="nowhere"), "path='nowhere': no such folder; the form is name=meshes:PATH"),
         (dict(split="held"), "split='held'"),
     ],

@@ -59,12 +59,12 @@ def numbers(found):
 
 OF_SOUNDS = {"log_spectral"}
 """Metrics of sounds alone; see test_spectral.py."""
-OF_PARTICLES = {"energies", "clouds"}
-"""Metrics of particles and of clouds alone; see test_energies.py and test_clouds.py."""
+OF_PARTICLES = {"energies", "clouds", "completion"}
+"""Metrics of particles and of clouds alone; see test_energies, test_clouds and test_completion."""
 OF_FIELDS = {"spectrum"}
 """Metrics of fields alone; see test_power.py."""
-OF_MOLECULES = {"molecules"}
-"""Metrics of molecules alone; see test_chemistry.py."""
+OF_MOLECULES = {"molecules", "conformers"}
+"""Metrics of molecules alone; see test_chemistry and test_conformer_metric."""
 OF_TABLES = {"columns", "closest_record", "downstream"}
 """Metrics of rows alone; see test_tables.py."""
 OF_FORECASTS = {"crps", "energy", "spread_skill", "rank_histogram"}

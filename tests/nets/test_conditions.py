@@ -270,3 +270,6 @@ def test_tokens_of_several_widths_need_a_layer():
         jax.eval_shape(network.init, jax.random.key(0), *inputs("unet"), None)
     with pytest.raises(ValueError, match="condition 'tokens': layers=3: unknown; known: 0, 1, 2"):
         Tokens(3, layers=3)
+    for settings in (dict(waves=-1), dict(waves=2, layers=0)):
+        with pytest.raises(ValueError, match=r"waves=.*needs 0, or more with layers >= 1"):
+            Tokens(3, **settings)

@@ -13,7 +13,7 @@ from flax import linen as nn
 from diffjax.nets import dit
 from diffjax.nets.conditions import Label, Map, Tokens, Vector
 from diffjax.nets.dit import BlockSettings, DiT, TransformerBlock
-from diffjax.nets.positions import centre, fold, rotate, rotations, sincos, unfold
+from diffjax.nets.positions import centre, fold, rotate, rotations, sincos, unfold, waved
 
 B = 3
 SMALL = {"width": 12, "depth": 2, "heads": 2}
@@ -204,6 +204,16 @@ def test_rotary_attention_sees_differences_of_positions_only():
     np.testing.assert_allclose(*lengths, rtol=1e-5)
 
 
+def test_waves_tell_near_points_apart():
+    """The features of two near points would be all alike, as those of one linear layer are."""
+    x, rate = np.array([[0.2, -0.7, 1.3]]), 2.0 ** np.arange(4)
+    found = np.asarray(waved(jnp.asarray(x), 4))
+    angle = (rate[:, None] * x).ravel()
+    np.testing.assert_allclose(found[0], [*x[0], *np.sin(angle), *np.cos(angle)], atol=1e-6)
+    near = waved(jnp.asarray(x + 0.1), 4) - found
+    assert np.abs(near[0, :3]).max() < 0.11 and np.abs(near[0, 3:]).max() > 0.5
+
+
 @pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
 def test_every_position_is_another(grid):
     """Tokens would be indistinguishable along some axis."""
@@ -250,6 +260,7 @@ def test_what_cannot_work_is_refused_by_name(settings, shape, message):
         ({"remat": "some"}, "remat='some': unknown; known: '', 'all', 'cheap'"),
         ({"depth": 0}, "depth=0: needs depth >= 1"),
         ({"patch": 0}, "patch=0"),
+        ({"waves": -1}, "waves=-1: needs waves >= 0"),
         ({"stretch": 0.0}, "stretch=0.0: needs stretch > 0"),
         ({"modulation": "all"}, "modulation='all': unknown; known: 'own', 'shared'"),
         (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffjax.nets import dit, egnn
-from diffjax.nets.conditions import Label, Length, Map, Pairs
+from diffjax.nets.conditions import Label, Length, Map, Pairs, Tokens
 from diffjax.nets.egnn import bumps
 
 POINTS, C_NOISE = 5, np.array([0.3, 0.6])
@@ -131,6 +131,19 @@ def test_a_transformer_without_positions_commutes_with_permutations_alone(x64):
     np.testing.assert_allclose(apply(x[:, order]), before[:, order], atol=1e-10)
     turned = apply(x @ rotation(3, 2))
     assert np.abs(turned - before @ rotation(3, 2)).max() > 1e-2
+
+
+def test_points_that_are_given_have_no_order_either(x64):
+    """A cloud would depend on the order in which a user lists the points that were seen."""
+    x, order = inputs(3)[0], np.array([2, 0, 3, 1, 4])
+    seen = {"seen": np.random.default_rng(2).normal(size=(2, 4, 3))}
+    tokens = Tokens(3, "seen", mechanism="cross", layers=2, waves=2)
+    settings: dict[str, Any] = dict(width=8, depth=1, heads=2, patch=1, positions="none", waves=3)
+    apply = applied(dit(**settings, conditions=(tokens,)), x, seen)
+    before = apply(x, seen)
+    reordered = {"seen": seen["seen"][:, [3, 1, 0, 2]]}
+    np.testing.assert_allclose(apply(x[:, order], reordered), before[:, order], atol=1e-10)
+    assert np.abs(apply(x, {"seen": seen["seen"] + 0.1}) - before).max() > 1e-3
 
 
 def test_radial_features_are_gaussians_at_even_places():

@@ -90,3 +90,27 @@ def test_what_has_no_other_size_is_refused_by_name(unet):
     )
     with pytest.raises(ConfigError, match="the size of the network edm2 is fixed"):
         other.job(size=16)
+
+
+CLOUDS = {"name": "dit", "width": 8, "depth": 1, "heads": 2, "patch": 1, "positions": "none"}
+
+
+def test_clouds_have_any_number_of_points():
+    """A network of points without positions would be tied to the number of training."""
+    made = trained(CLOUDS | {"waves": 2}, "dw4")
+    many = sized(made, (12,))
+    assert many.experiment.form.shape == (12, 2)
+    x = made.sample(2, size=12, steps=2).x
+    assert x.shape == (2, 12, 2) and np.isfinite(x).all()
+    np.testing.assert_allclose(x.mean(1), 0, atol=1e-5)
+    np.testing.assert_array_equal(sized(made, 4).sample(1, steps=2).x, made.sample(1, steps=2).x)
+
+
+def test_clouds_without_another_number_of_points_are_refused():
+    """A network of DW4 would sample twelve particles, of which it knows nothing."""
+    made = trained(CLOUDS, "dw4")
+    for size, line in (((3, 4), "needs one number of points"), (1, "points=1: needs points >= 2")):
+        with pytest.raises(ConfigError, match=f"--size: .*{line}"):
+            made.job(size=size)
+    with pytest.raises(ConfigError, match=r"--size=9: the network dit knows the number"):
+        trained(CLOUDS | {"positions": "sincos"}, "dw4").job(size=9)
