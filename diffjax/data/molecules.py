@@ -15,7 +15,6 @@ from diffjax.data.bonds import ELEMENTS, bonds, orders
 from diffjax.data.kinds.molecule_files import END, connected, parsed
 from diffjax.data.molecule import packed
 from diffjax.data.source import Memory, check_split, part
-from diffjax.files import ending
 
 LEAST, HEAVY = 2, 12
 """The least and the largest number of atoms besides hydrogen of the components that are read."""
@@ -94,7 +93,10 @@ def listed(path: str, heavy: int, atoms: int) -> list[Molecule]:
     place = Path(path).expanduser() if path else packaged()
     if not place.is_file():
         raise ValueError(f"path={path!r}: no such file; the form is name=molecules:PATH")
-    every = own(place) if ending(place) == ".sdf" else read(place)
+    reader = READERS.get(place.suffix.lower())
+    if reader is None:
+        raise ValueError(f"path={path!r}: unknown ending; allowed: {', '.join(READERS)}")
+    every = reader(place)
     known = [m for m in every if fits(m.elements, heavy) and len(m.x) <= atoms]
     if not known:
         raise ValueError(f"path={path!r}: has no molecule of these sizes and elements")
@@ -205,3 +207,7 @@ def _order(ids: np.ndarray, between: Any, rows: slice) -> np.ndarray | None:
             return None
         order[index[a], index[b]] = order[index[b], index[a]] = ORDERS[str(kind)]
     return order
+
+
+READERS = {".sdf": own, ".bcif": read}
+"""The readers of molecules by the ending of the file."""

@@ -123,7 +123,7 @@ class UNet(nn.Module):
     ) -> Output | Residuals:
         check_shape(self, x.shape)
         cond, shape = self.conditions.check(x, cond), x.shape
-        still = self.conditions.apart(x, cond)
+        masks = (self.conditions.inside(x, cond), self.conditions.apart(x, cond))
         x = self.conditions.beside(x, cond)
         if self.time_attention:
             x, c_noise, cond = as_images(x, c_noise, cond, self.conditions)
@@ -140,7 +140,7 @@ class UNet(nn.Module):
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
         stage, move = self._parts(emb, tokens, train, residuals.context)
         if self.time_attention:
-            stage = self._joined(stage, shape[1], (None, still))
+            stage = self._joined(stage, shape[1], masks)
         x, skips = self._encode(x, stage, move, residuals, hint)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)

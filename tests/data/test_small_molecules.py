@@ -125,11 +125,14 @@ def test_a_file_of_your_own_is_read_centred_with_lengths(own):
 def test_what_cannot_be_read_is_refused(own, tmp_path, monkeypatch):
     bad = tmp_path / "a.sdf"
     bad.write_text("no\nmolecule\n$$$$\n")
+    table = tmp_path / "a.csv"
+    table.write_text("x,y\n")
     cases = {
         "no such file": {"path": "missing.sdf"},
         "is no .sdf file": {"path": str(bad)},
         "has no molecule of these sizes": {"path": str(own), "heavy": 2, "atoms": 2},
         "heavy=1": {"path": str(own), "heavy": 1},
+        "unknown ending; allowed: .sdf, .bcif": {"path": str(table)},
     }
     for message, settings in cases.items():
         with pytest.raises(ValueError, match=message):

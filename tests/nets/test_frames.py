@@ -11,7 +11,7 @@ import pytest
 from drawing import random_like
 
 from diffjax.nets import unet
-from diffjax.nets.conditions import Label, Still, To, Tokens
+from diffjax.nets.conditions import Label, Length, Still, To, Tokens
 from diffjax.nets.frames import TimeAttention
 
 B, T, SIDE = 2, 3, 4
@@ -115,6 +115,17 @@ def test_attention_over_time_sees_frames_by_their_distance():
     back = jnp.flip(apply(params, turned, masks([1] * 5)).reshape(late.shape), 1)
     ahead = apply(params, x, masks([1] * 5)).reshape(late.shape)
     assert np.abs(back - ahead).max() > 1e-3  # it knows which frame is the later one
+
+
+def test_padding_of_short_videos_changes_nothing():
+    """Videos of several lengths could not train one network, or would see their padding."""
+    of = lambda n: unet(**IMAGE, time_attention=(SIDE,), conditions=(Length(n),))
+    x, c = drawn(B, T, SIDE, SIDE, 1), jnp.array([3.0, 700.0])
+    params = random_like(jax.eval_shape(of(T).init, jax.random.key(0), x, c, None))
+    run = lambda n: jax.jit(of(n).apply)(params, x[:, :n], c, {"length": jnp.full(B, 2, "uint32")})
+    short = run(2)
+    chex.assert_trees_all_close(run(T)[:, :2], short, rtol=1e-4, atol=1e-4)
+    assert np.abs(short).max() > 1e-3
 
 
 def test_other_settings_of_videos_have_their_shapes():

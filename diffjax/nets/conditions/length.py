@@ -18,8 +18,9 @@ class Length:
     size: positions of the padded items, which is the length where none is given. The network sees 0
     in the padding, whatever its values, and a channel that is 1 in the item and 0 in the padding. A
     transformer attends to the item alone, so its output there does not depend on the amount of
-    padding. The output of a U-Net does, through its norms and convolutions. A length is never
-    missing, so neither dropout nor guidance removes it.
+    padding, nor does that of a U-Net of videos, whose frames meet in attention alone. The output of
+    other U-Nets does, through their norms and convolutions. A length is never missing, so neither
+    dropout nor guidance removes it.
 
     >>> Length(3).inside(jnp.array([1, 3], jnp.uint32), rank=2).tolist()
     [[True, False, False], [True, True, True]]
@@ -48,4 +49,5 @@ class Length:
         return jnp.where(self.inside(value, x.ndim), x, 0)
 
     def beside(self, value: UInt32[Array, " b"], dtype: Any) -> Float[Array, "b l 1"]:
+        """Return 1 in the item and 0 in the padding, for all places of a position alike."""
         return self.inside(value, 3).astype(dtype)

@@ -151,7 +151,7 @@ class Conditions:
     def beside(self, x: Float[Array, "b *d c"], cond: Cond) -> Float[Array, "b *d e"]:
         """Return x with the channels of conditions appended, and 0 beyond the length of an item."""
         maps = [
-            cast(Beside, entry).beside(_value(entry, x, cond), x.dtype)
+            _on_grid(cast(Beside, entry).beside(_value(entry, x, cond), x.dtype), x.shape)
             for entry in self.by("beside")
         ]
         for entry in self._lengths:
@@ -230,3 +230,13 @@ def settled(conditions: Iterable[Condition], network: str, takes: tuple[str, ...
 
 def _value(entry: Condition, x: Float[Array, "b *d"], cond: Cond) -> Array:
     return cond[entry.name] if entry.name in cond else entry.missing(x)
+
+
+def _on_grid(channels: Float[Array, "b *d c"], shape: tuple[int, ...]) -> Float[Array, "b *d c"]:
+    """Return channels on the grid of inputs of a shape; those of positions hold at all places."""
+    (b, length, *_), c = shape, channels.shape[-1]
+    if channels.ndim == len(shape):
+        return channels
+    return jnp.broadcast_to(
+        channels.reshape(b, length, *[1] * (len(shape) - 3), c), (*shape[:-1], c)
+    )
