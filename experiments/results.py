@@ -230,7 +230,8 @@ STUDIES = {
             "-m experiments.molecules.study --path=$COMPONENTS --out={out}",
             "-m diffjax.train --workdir={out}/run --config=configs/molecules.py "
             "--config.data.path=$COMPONENTS --config.train.steps=20",
-            "-m experiments.molecules.trained --run={out}/run --out={out} --num=20 --steps 3",
+            "-m experiments.molecules.trained --run={out}/run --out={out} --num=20 "
+            "--samplers ancestral:3",
             "-m diffjax.train --workdir={out}/graphs --config=configs/conformers.py "
             "--config.data.path=$COMPONENTS --config.train.steps=20",
             "-m experiments.molecules.conformers --run={out}/graphs --out={out} --num=8 --steps 3",

@@ -20,5 +20,6 @@ def get_config() -> ml_collections.ConfigDict:
         molecules.get_config().to_dict(),
         data=dict(name="conformers", atoms=20, conditions=("elements", "bonds"), labels=False),
         network=dict(features=0),
+        sampling=dict(sampler=dict(name="dpmpp_2m"), steps=40),
         train=dict(steps=8000, batch_size=16, checkpoint_every=500, sample_every=8000, samples=16),
     )

@@ -21,5 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(name="molecules", atoms=20, labels=False),
         network=dict(depth=4, radial=24, reach=5.0, features=5),
         optimizer=dict(learning_rate=1e-3, schedule=dict(name="inverse_sqrt", reference=1000)),
+        sampling=dict(sampler=dict(name="ancestral"), steps=200),
         train=dict(steps=8000, batch_size=32, checkpoint_every=500, sample_every=8000, samples=16),
     )

@@ -3,8 +3,8 @@
     python -m experiments.molecules.trained --run=runs/molecules --out=experiments/molecules
 
 The run is that of the config `molecules`, which needs biotite (pip install "diffjax[molecules]").
-Samples of several numbers of steps are judged by the metric `molecules`, as are the held-out
-molecules. Writes trained.json, and samples.png with real molecules above samples.
+Samples of several samplers are judged by the metric `molecules`, as are the held-out molecules.
+Writes trained.json, and samples.png with real molecules above samples.
 """
 
 from __future__ import annotations
@@ -27,31 +27,33 @@ from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
 FILE = "trained.json"
-NUM, STEPS, SHOWN = 500, (50,), 8
+NUM, SAMPLERS, SHOWN = 500, ("dpmpp_2m:50", "ancestral:200"), 8
 NAMES = ("atoms", "whole", "unique", "novel", "nearest", "lengths", "angles")
 
 
-def judged(trained: Trained, real: Real, num: int, steps: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the metric of `num` samples of so many steps, with CPU seconds, and the samples."""
+def judged(
+    trained: Trained, real: Real, num: int, sampler: str, steps: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the metric of `num` samples of a sampler, with CPU seconds, and the samples."""
     began = time.process_time()
-    x = trained.sample(num, steps=steps, batch_size=64).x
+    x = trained.sample(num, sampler=sampler, steps=steps, batch_size=64).x
     seconds = time.process_time() - began
     found = molecules(real, Samples(x, None))
     return found | {"seconds": round(seconds, 1)}, x
 
 
-def study(run: Path, out: Path, num: int, steps: tuple[int, ...]) -> None:
-    """Judge samples of the run for each number of steps; what is measured is written at once."""
+def study(run: Path, out: Path, num: int, samplers: tuple[tuple[str, int], ...]) -> None:
+    """Judge samples of the run by each sampler; what is measured is written at once."""
     trained = load(run)
     e = trained.experiment
     real = Real(e.source, e.reading, len(e.source("train")), out)
     report: dict[str, Any] = {"step": trained.step, "samples": num, "training": len(real.train)}
     report |= {"batch": e.train.batch_size, "held_out": len(real.test), "rows": {}}
-    for count in steps:
-        found, x = judged(trained, real, num, count)
-        report["rows"][f"{count} steps"] = found
+    for sampler, steps in samplers:
+        found, x = judged(trained, real, num, sampler, steps)
+        report["rows"][f"{sampler}, {steps} steps"] = found
         write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
-        print(count, found, flush=True)
+        print(sampler, steps, found, flush=True)
     rows = np.concatenate([real.test.x[:SHOWN], x[: 2 * SHOWN]])
     plot.save(out / "samples.png", grid(e.form.items.tiles(rows), SHOWN))
 
@@ -71,17 +73,29 @@ def tables(folder: Path) -> dict[str, str]:
     return {"molecules-trained": table([*heads, "W1 angles, °"], [floor, *lines])}
 
 
+def named(text: str) -> tuple[str, int]:
+    """Return the name of a sampler and the steps of NAME:STEPS.
+
+    >>> named("ancestral:200")
+    ('ancestral', 200)
+    """
+    name, _, steps = text.partition(":")
+    return name, cli.positive(steps)
+
+
 def main() -> int:
     """Run the study, print its table, and return the exit code."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
     flags.add_argument("--run", type=Path, default=Path("runs/molecules"), help="a trained network")
     flags.add_argument("--out", type=Path, default=Path("experiments/molecules"))
     flags.add_argument("--num", type=cli.positive, default=NUM, help="samples that are judged")
-    flags.add_argument("--steps", type=cli.positive, nargs="+", default=STEPS)
+    flags.add_argument(
+        "--samplers", type=named, nargs="+", metavar="NAME:STEPS", default=[*map(named, SAMPLERS)]
+    )
     asked = flags.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
-    study(asked.run, asked.out, asked.num, tuple(asked.steps))
+    study(asked.run, asked.out, asked.num, tuple(asked.samplers))
     print(*tables(asked.out).values(), sep="\n")
     return 0
 

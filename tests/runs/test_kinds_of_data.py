@@ -60,6 +60,7 @@ KINDS_OF_RUNS = {
     "field": ((4, 4, 2), DIT),
     "cloud": ((8, 2), DIT),
     "molecule": ((8, 8), DIT),
+    "conformer": ((8, 3), DIT),
 }
 
 
