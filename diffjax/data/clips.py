@@ -110,8 +110,8 @@ def _read(path: Path, size: int, channels: int, every: int) -> tuple[np.ndarray,
     """Return the frames (T, size, size, channels) of a file, and frames per second."""
     try:
         shown_frames, rate = frames(path)
-        x = [pixels(f, size, channels) for f in itertools.islice(shown_frames, 0, None, every)]
+        taken = itertools.islice(shown_frames, 0, None, every)
+        return np.stack([pixels(f, size, channels) for f in taken]), rate
     except Exception as error:  # readers raise OSError, RuntimeError, struct.error and others
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
         raise ValueError(f"{shown(path)}: cannot be read as a video ({reason})") from error
-    return np.stack(x), rate

@@ -92,7 +92,7 @@ def listed(path: str, heavy: int, atoms: int) -> list[Molecule]:
     checks.at_least(LEAST, heavy=heavy, atoms=atoms)
     place = Path(path).expanduser() if path else packaged()
     if not place.is_file():
-        raise ValueError(f"path={path!r}: no such file; the form is name=molecules:PATH")
+        raise ValueError(f"path={path!r}: no such file; needs an .sdf file, or components.bcif")
     reader = READERS.get(place.suffix.lower())
     if reader is None:
         raise ValueError(f"path={path!r}: unknown ending; allowed: {', '.join(READERS)}")

@@ -97,7 +97,7 @@ class Beside(Protocol):
     """Conditions with the mechanism `beside`."""
 
     def beside(self, value: Any, dtype: Any) -> Float[Array, "b *d c"]:
-        """Return the value as channels on the grid of the input."""
+        """Return channels on the grid of the input, or (B, L, c) for all places of a position."""
         ...
 
 
