@@ -15,7 +15,7 @@ from diffjax.arrays import Cond
 from diffjax.checks import at_least, one_of
 from diffjax.nets import factorised
 from diffjax.nets.conditions import Condition, Conditions
-from diffjax.nets.dit_settings import POLICIES, check, settled_for, sides_of
+from diffjax.nets.dit_settings import POLICIES, check, resized, settled_for, sides_of
 from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import centre, fold, rotations, sincos, unfold, waved
@@ -282,6 +282,10 @@ class DiT(nn.Module):
         It is 0 where the time enters elsewhere than by the modulation of patches.
         """
         return 0 if self.conditions.by("joint", "time") else sides_of(self, (1, *shape))[0]
+
+    def resized(self, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
+        """Return the settings that change for items of another shape, see `Network`."""
+        return resized(self, before, after)
 
 
 def _network(module: DiT, dtype: str) -> Network:

@@ -126,3 +126,28 @@ def sides_of(module: DiT, shape: tuple[int, ...]) -> tuple[int, ...]:
             f"{' per head' if rotary else ''}, two per axis; there are {features}"
         )
     return sides
+
+
+def resized(module: DiT, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
+    """Return the settings with which positions mean the same for items of another shape.
+
+    Positions `sincos` of images cover the grid of training (PixArt, arXiv:2403.04692), and items of
+    one axis have any length where the network knows neither positions nor the length. Raises
+    ValueError for a shape that the network is not defined for.
+    """
+    if len(after) == 2 and (module.positions != "none" or module.patch != 1):
+        asked = f"positions={module.positions!r}, patch={module.patch}"
+        raise ValueError(
+            f"{asked}: the network has a fixed size; allowed: positions='none', patch=1"
+        )
+    grids = [
+        tuple(n // p for n, p in zip(shape, sides_of(module, (1, *shape)), strict=False))
+        for shape in (before, after)
+    ]
+    if module.positions == "learned" and any(n > module.side for n in grids[1]):
+        most = module.side * module.patch
+        raise ValueError(
+            f"items {after}: the network has learned {module.side} positions along each side; "
+            f"needs sides up to {most}"
+        )
+    return {"cover": module.cover or grids[0]} if module.positions == "sincos" else {}

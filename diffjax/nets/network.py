@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -64,6 +64,13 @@ def one_time(shape: tuple[int, ...]) -> int:
     return 0
 
 
+def one_size(before: tuple[int, ...], after: tuple[int, ...]) -> Mapping[str, Any]:
+    """Return no change; raise ValueError for another shape, as the network has one size."""
+    if before != after:
+        raise ValueError("the network has a fixed size; allowed: a unet or dit")
+    return {}
+
+
 @dataclass(frozen=True)
 class Network:
     """A network as a pair of pure functions, `init` and `apply`.
@@ -75,7 +82,9 @@ class Network:
     axis, over equal blocks that run in a loop. encoder: the network of the first half, with equal
     names of parameters; `apply` of a network with one takes `residuals`, see `controlled`. lane:
     maps the shape of items to the number of consecutive positions of their leading axis that share
-    a time, where c_noise may be (B, L), one label per position; 0 for one time per sample.
+    a time, where c_noise may be (B, L), one label per position; 0 for one time per sample. resized:
+    maps shapes of items, before and after, to the settings that change with them while the
+    parameters stay; raises ValueError for a shape that the network is not defined for.
 
     >>> network = Network(lambda *shapes: {}, lambda params, x, c_noise, cond, *, key=None: 0 * x)
     >>> network.apply({}, jax.numpy.ones((3, 2)), jax.numpy.ones(3), None).shape
@@ -89,6 +98,7 @@ class Network:
     stacks: tuple[str, ...] = ()
     encoder: Network | None = None
     lane: Callable[[tuple[int, ...]], int] = one_time
+    resized: Callable[[tuple[int, ...], tuple[int, ...]], Mapping[str, Any]] = one_size
 
     def __post_init__(self):
         example = "those of diffjax.nets.linen(module)"
@@ -233,6 +243,15 @@ class _LinenLane:
         return lane(shape)
 
 
+@dataclass(frozen=True)
+class _LinenResized:
+    module: nn.Module
+
+    def __call__(self, before: tuple[int, ...], after: tuple[int, ...]) -> Mapping[str, Any]:
+        resized = getattr(self.module, "resized", one_size)
+        return resized(before, after)
+
+
 DTYPES = ("float32", "bfloat16")
 FIXED = ("frequencies", "phases")
 
@@ -252,8 +271,8 @@ def linen(
 
     dtype: the type of the compute, float32 or bfloat16. The module receives parameters and x in
     this type and c_noise in float32; outputs and gradients have the type of x. project: see
-    `Network`, as for the `STACKS` and the method `lane` of the module, if it has any. Raises
-    ValueError for another type.
+    `Network`, as for the `STACKS` and the methods `lane` and `resized` of the module, if it has
+    any. Raises ValueError for another type.
 
     >>> from diffjax.nets.mlp import MLP
     >>> linen(MLP(width=16, depth=1)) == linen(MLP(width=16, depth=1))
@@ -265,5 +284,5 @@ def linen(
     init, apply = _LinenInit(module), _LinenApply(module, dtype)
     stacks, half = getattr(module, "STACKS", ()), getattr(module, "half", True)
     encoder = None if half else linen(module.clone(half=True), dtype)
-    check, lane = _LinenCheck(module), _LinenLane(module)
-    return Network(init, apply, project, check, stacks, encoder, lane)
+    check, lane, resized = _LinenCheck(module), _LinenLane(module), _LinenResized(module)
+    return Network(init, apply, project, check, stacks, encoder, lane, resized)

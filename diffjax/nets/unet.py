@@ -36,7 +36,7 @@ from diffjax.nets.layers import (
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
 from diffjax.nets.residuals import NOTHING, Pairs, Residuals, added, at
-from diffjax.nets.unet_settings import check, check_shape, settled_for
+from diffjax.nets.unet_settings import check, check_shape, resized, settled_for
 
 
 def fold(x: Grid, patch: int) -> Grid:
@@ -257,6 +257,10 @@ class UNet(nn.Module):
     def lane(self, shape: tuple[int, ...]) -> int:
         """Return 1, a time per frame, for videos without a second time; else 0."""
         return int(bool(self.time_attention) and not self.conditions.by("time"))
+
+    def resized(self, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
+        """Return the settings that change for items of another shape, see `Network`."""
+        return resized(self, before, after)
 
 
 def _network(module: UNet, dtype: str) -> Network:

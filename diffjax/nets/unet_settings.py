@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffjax.checks import at_least, one_of, positive, within
 from diffjax.nets.conditions import Condition, Conditions, settled
@@ -39,6 +39,19 @@ def check(module: UNet) -> None:
     layers, levels = module.transformer, len(module.multipliers)
     if layers and (len(layers) != levels or min(layers) < 1):
         raise ValueError(f"transformer={layers}: needs a number >= 1 for each of {levels} levels")
+
+
+def resized(module: UNet, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
+    """Return the settings that keep self-attention on its levels for items of another shape.
+
+    Raises ValueError for sides that the levels do not divide.
+    """
+    levels = range(len(module.multipliers))
+    divisor = module.patch * 2 ** (len(levels) - 1)
+    if any(n % divisor for n in after[:-1]):
+        raise ValueError(f"items {after}: needs sides that {divisor} divides")
+    sides = [(before[0] // module.patch >> k, after[0] // module.patch >> k) for k in levels]
+    return {"attention": tuple(b for a, b in sides if a in module.attention)}
 
 
 def _check_heads(module: UNet) -> None:

@@ -35,11 +35,15 @@ def sized(
         return trained
     e = trained.experiment
     form, stored = e.form, e.decoding.stored
-    points = form.kind == "cloud"
-    sides = builder.refuse(FLAG)(points_of if points else sides_of)(size)
+    names = stored.items.resizable
+    if not names or len(stored.shape) != len(names) + 1:
+        sides = (size,) if isinstance(size, int) else size
+        raise ConfigError(
+            f"{FLAG}={'x'.join(map(str, sides))}: {form.kind} items {form.shape}; needs images or "
+            f"clouds"
+        )
+    sides = builder.refuse(FLAG)(sides_of)(size, names)
     shown = f"{FLAG}={'x'.join(map(str, sides))}"
-    if not points and (len(form.shape) != 3 or stored.kind not in ("image", "latent")):
-        raise ConfigError(f"{shown}: {form.kind} items {form.shape}; needs images or clouds")
     if beside := [name for name, value in zip(OWN, others, strict=False) if value is not None]:
         raise ConfigError(f"{shown}: --{beside[0]} has items of its own size; allowed: one of them")
     if maps := [spec.name for spec in form.conditions if spec.kind == "map"]:
@@ -47,13 +51,9 @@ def sized(
     shape = (*sides, stored.shape[-1])
     if (codec := e.decoding.codec) is not None:
         shape = builder.refuse(f"{shown}: the codec")(codec.latent_shape)(shape)
-    network = builder.completed(e.config)["network"]
-    if points:
-        config = dict(e.config)
-        check_any_number(network, shown)
-    else:
-        network = network_at(network, form.shape, shape, shown)
-        config = {**e.config, "network": network, "data": stating(e.config["data"], sides)}
+    changes = builder.refuse(shown)(e.model.network.resized)(form.shape, tuple(shape))
+    network = {**e.config["network"], **changes}
+    config = {**e.config, "network": network, "data": stating(e.config["data"], sides)}
     check_times(config, shown)
     resized = dataclasses.replace(form, shape=tuple(shape))
     experiment = builder.refuse(shown)(builder.experiment)(config, resized)
@@ -61,84 +61,21 @@ def sized(
     return dataclasses.replace(trained, experiment=experiment, denoise=denoise)
 
 
-def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return height and width; raise ValueError for anything but one or two whole numbers >= 1.
+def sides_of(size: int | Sequence[int], names: Sequence[str]) -> tuple[int, ...]:
+    """Return the lengths of the axes with these names, of which one number states all.
 
-    >>> sides_of(64), sides_of((64,)), sides_of((48, 64))
-    ((64, 64), (64, 64), (48, 64))
+    Raises ValueError for anything but whole numbers >= 1.
+
+    >>> sides_of(64, ("height", "width")), sides_of((48,), ("points",))
+    ((64, 64), (48,))
     """
     sides = (size,) if isinstance(size, int) else tuple(size)
-    sides = sides * 2 if len(sides) == 1 else sides
-    if len(sides) != 2 or not all(isinstance(n, int) for n in sides):
-        raise ValueError(f"{size}: needs a side, or height and width")
-    at_least(1, height=sides[0], width=sides[1])
-    return sides[0], sides[1]
-
-
-def points_of(size: int | Sequence[int]) -> tuple[int]:
-    """Return a number of points; raise ValueError for anything but one whole number >= 2.
-
-    >>> points_of(64), points_of((48,))
-    ((64,), (48,))
-    """
-    sides = (size,) if isinstance(size, int) else tuple(size)
-    if len(sides) != 1 or not isinstance(sides[0], int):
-        raise ValueError(f"{size}: needs one number of points")
-    at_least(2, points=sides[0])
+    sides = sides * len(names) if len(sides) == 1 else sides
+    if len(sides) != len(names) or not all(isinstance(n, int) for n in sides):
+        one = ", or one number for both" if len(names) > 1 else ""
+        raise ValueError(f"{size}: needs {' and '.join(names)}{one}")
+    at_least(1, **dict(zip(names, sides, strict=True)))
     return sides
-
-
-def check_any_number(network: Config, shown: str) -> None:
-    """Raise ConfigError for a network of clouds that is not defined for any number of points.
-
-    >>> check_any_number({"name": "egnn"}, "--size=8")
-    Traceback (most recent call last):
-    diffjax.config.errors.ConfigError: --size=8: the network egnn ...
-    """
-    if network["name"] != "dit" or network["positions"] != "none" or network["patch"] != 1:
-        raise ConfigError(
-            f"{shown}: the network {network['name']} knows the number of points, or their order; "
-            f"allowed: a dit with positions='none', patch=1"
-        )
-
-
-def network_at(
-    network: Config, before: Sequence[int], after: Sequence[int], shown: str
-) -> dict[str, Any]:
-    """Return the settings of a network of items `before` (H, W, C) for items `after`.
-
-    network: all settings, with their defaults.
-
-    Raises ConfigError for a network that is not defined for any size.
-
-    >>> unet = {"name": "unet", "patch": 1, "multipliers": (1, 2), "attention": (8,)}
-    >>> network_at(unet, (16, 16, 3), (24, 32, 3), "--size")["attention"]
-    (12,)
-    >>> dit = {"name": "dit", "patch": 2, "positions": "sincos", "cover": ()}
-    >>> network_at(dit, (16, 16, 3), (24, 32, 3), "--size")["cover"]
-    (8, 8)
-    """
-    name, known = network["name"], ("unet", "dit")
-    if name not in known:
-        raise ConfigError(f"{shown}: the size of the network {name} is fixed; allowed: a {known}")
-    patch = network["patch"]
-    divisor = patch * (2 ** (len(network["multipliers"]) - 1) if name == "unet" else 1)
-    if any(n % divisor for n in after[:-1]):
-        raise ConfigError(f"{shown}: items {tuple(after)}: needs sides that {divisor} divides")
-    if name == "unet":
-        levels = range(len(network["multipliers"]))
-        sides = [(before[0] // patch >> k, after[0] // patch >> k) for k in levels]
-        return {**network, "attention": tuple(b for a, b in sides if a in network["attention"])}
-    grids = [tuple(n // patch for n in shape[:-1]) for shape in (before, after)]
-    if network["positions"] == "learned" and any(n > network["side"] for n in grids[1]):
-        most = network["side"] * patch
-        raise ConfigError(
-            f"{shown}: {tuple(after)}: the network has learned {network['side']} positions along "
-            f"each side; needs sides up to {most}"
-        )
-    if network["positions"] == "sincos":
-        return {**network, "cover": network["cover"] or grids[0]}
-    return dict(network)
 
 
 def stating(data: Config, sides: Sequence[int]) -> dict[str, Any]:

@@ -75,4 +75,5 @@ CLOUD = Kind(
     space=Centred(),
     values=lambda x: flat(centred(x)),
     noun="cloud",
+    resizable=("points",),
 )

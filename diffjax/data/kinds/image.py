@@ -36,4 +36,5 @@ IMAGE = Kind(
     values=_unit,
     noun="image",
     unit=(127.5, "grey levels"),
+    resizable=("height", "width"),
 )

@@ -77,10 +77,11 @@ class Kind:
     units)`, a line of text below the tiles, such as the range that they show. noun: the word for an
     item in messages. files: the file formats; the first one with `each` is that of a folder.
 
-    window: the axes, counted from the last, along which items may be cropped. mirror: the axis
-    along which items may be flipped. lengths: True if items may have different lengths along their
-    first axis, with NaN beyond the end. space: the subspace in which items lie. augment: True if
-    geometric augmentations of images apply.
+    resizable: the names of the leading axes whose lengths samples may change, where the network is
+    defined for any. window: the axes, counted from the last, along which items may be cropped.
+    mirror: the axis along which items may be flipped. lengths: True if items may have different
+    lengths along their first axis, with NaN beyond the end. space: the subspace in which items lie.
+    augment: True if geometric augmentations of images apply.
 
     >>> from diffjax.data import KINDS
     >>> KINDS["image"].range("uint8"), KINDS["latent"].range("float32")
@@ -104,6 +105,7 @@ class Kind:
         None
     )
     few: int = 0
+    resizable: tuple[str, ...] = ()
     window: tuple[int, ...] = ()
     mirror: int | None = None
     lengths: bool = False

@@ -37,4 +37,5 @@ LATENT = Kind(
     mirror=-2,
     caption=lambda x, units: RANGE,
     noun="latent",
+    resizable=("height", "width"),
 )
