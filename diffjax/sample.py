@@ -411,7 +411,6 @@ def conditions_of(asked: argparse.Namespace, form: Form) -> dict[str, Any]:
     """
     from diffjax.data import conditions
     from diffjax.data.form import KNOWN
-    from diffjax.files import ending
 
     values: dict[str, Any] = {}
     for name, value in asked.cond or ():
@@ -420,11 +419,7 @@ def conditions_of(asked: argparse.Namespace, form: Form) -> dict[str, Any]:
         values[name] = value
         if isinstance(value, str):
             try:
-                files = form.items.whole().get(ending(Path(value))) if name == KNOWN else None
-                whole = files.read if files else None
-                items = whole and (
-                    lambda path, read=whole: read(path, form.shape, dict(form.units))
-                )
+                items = form.reader(Path(value)) if name == KNOWN else None
                 values[name] = conditions.read(Path(value), name, asked.num, items)
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error

@@ -16,6 +16,7 @@ from diffjax.config.fields import (
     nearest,
     parse,
     separated,
+    similar,
 )
 from diffjax.config.files import FOLDER, STAY, load, override
 from diffjax.config.objects import Applied, lookup, written
@@ -40,5 +41,6 @@ __all__ = [
     "override",
     "parse",
     "separated",
+    "similar",
     "written",
 ]

@@ -108,6 +108,17 @@ def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
             raise ConfigError(f"{place}.{name}: no such field{nearest(name, allowed)}")
 
 
+def similar(name: Any, names: Iterable[str]) -> str:
+    """Return the name that is most like another, whatever its case; "" where none is.
+
+    >>> similar("DDMI", ["ddim", "heun"]), similar("rk4", ["ddim"])
+    ('ddim', '')
+    """
+    folded = {each.casefold(): each for each in names}
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    return folded[near[0]] if near else ""
+
+
 def nearest(name: Any, names: Iterable[str]) -> str:
     """Return a hint for an unknown name: the nearest of `names`, and all of them.
 
@@ -117,9 +128,8 @@ def nearest(name: Any, names: Iterable[str]) -> str:
     " (did you mean 'ddim'?); known: ddim, heun"
     """
     names = sorted(names)
-    folded = {each.casefold(): each for each in names}
-    near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
-    hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
+    near = similar(name, names)
+    hint = f" (did you mean {near!r}?)" if near else ""
     return f"{hint}; known: {', '.join(names) or 'none'}"
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffjax.data import conditions as arrays
 from diffjax.data.kinds import Kind, lookup
+from diffjax.files import ending
 from diffjax.specs import Spec
 
 KNOWN, ABSENT = "known", "absent"
@@ -148,6 +150,17 @@ class Form:
     def denormalise(self, x: np.ndarray) -> np.ndarray:
         """Return samples of the network in the type and the range of stored items."""
         return self.items.denormalise(np.asarray(x), self.dtype)
+
+    def reader(self, path: Path) -> Callable[[Path], np.ndarray] | None:
+        """Return what reads a file of items by its ending, None where their kind has no such file.
+
+        It reads files that only show items neither.
+
+        >>> labelled("image", (8, 8, 1)).reader(Path("items.npz")) is None
+        True
+        """
+        read = files.read if (files := self.items.whole().get(ending(path))) else None
+        return None if read is None else lambda path: read(path, self.shape, dict(self.units))
 
     def picture(
         self, x: np.ndarray, label: np.ndarray | None = None, texts: Sequence[str] = ()

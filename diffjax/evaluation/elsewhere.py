@@ -17,7 +17,7 @@ from diffjax.data.form import Form
 from diffjax.data.images import decode
 from diffjax.data.walk import endings, shown, tell, walk
 from diffjax.evaluation.samples import Samples
-from diffjax.files import ending, read_arrays, reason
+from diffjax.files import read_arrays, reason
 from diffjax.progress import Progress
 
 
@@ -29,13 +29,9 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     """
     if path.is_dir():
         return Samples(items(path, form, most), None)
-    if (
-        (whole := form.items.whole().get(ending(path))) is not None
-        and whole.read
-        and path.is_file()
-    ):
+    if (read_items := form.reader(path)) and path.is_file():
         try:
-            return Samples(whole.read(path, form.shape, dict(form.units))[:most], None)
+            return Samples(read_items(path)[:most], None)
         except (OSError, ValueError, IndexError) as error:
             raise ValueError(f"unreadable ({reason(error)})") from error
     x, label = _arrays(path)

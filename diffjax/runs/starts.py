@@ -83,10 +83,10 @@ def read(path: Path, form: Form) -> np.ndarray:
         if len(arrays) > 1 and "arr_0" not in arrays:
             raise ValueError(f"holds {', '.join(arrays)}; needs arr_0")
         return arrays["arr_0"] if "arr_0" in arrays else next(iter(arrays.values()))
-    if (whole := form.items.whole().get(ending(path))) is not None:
-        if whole.read is None:
-            raise ValueError(f"{whole.ending} only shows {form.items.noun}s; needs another ending")
-        return whole.read(path, form.shape, dict(form.units))
+    if read := form.reader(path):
+        return read(path)
+    if ending(path) in form.items.whole():
+        raise ValueError(f"{ending(path)} only shows {form.items.noun}s; needs another ending")
     return items(path, form, fit=True)
 
 

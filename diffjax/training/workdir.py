@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import platform
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import diffjax
 from diffjax import zoo
 from diffjax.arrays import Params
-from diffjax.config import ConfigError, nearest
+from diffjax.config import ConfigError, nearest, similar
 from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import reason
@@ -165,8 +164,8 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
 
 def _nearby(workdir: Path) -> str:
     """Return a hint: a similar name in the zoo, or up to five runs in this folder or beside it."""
-    if similar := difflib.get_close_matches(str(workdir), zoo.names(), n=1):
-        return f"; did you mean {zoo.PREFIX}{similar[0]}?"
+    if near := similar(workdir, zoo.names()):
+        return f"; did you mean {zoo.PREFIX}{near}?"
     runs = [*workdir.glob("*/config.json")] or [*workdir.parent.glob("*/config.json")]
     names = ", ".join(sorted(str(path.parent) for path in runs)[:5])
     return f"; there are runs in {names}" if names else ""
