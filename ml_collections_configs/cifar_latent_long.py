@@ -5,8 +5,8 @@ TFDS_DATA_DIR=... python -m diffjax.tools.encode tfds:cifar10 --codec=runs/cifar
     --out=data/cifar_vae_latents --flips
 python -m diffjax.train --config=configs/cifar_latent_long.py --workdir=runs/cifar_latent_long
 
-It is cifar_latent_dit with three times the parameters. The rate of learning falls as 1 / sqrt(step),
-so more steps continue the run: `--config.train.steps=...`.
+It is cifar_latent_dit with three times the parameters. The rate falls as 1 / sqrt(step), so
+`--config.train.steps=...` continues a finished run.
 """
 
 import ml_collections
@@ -21,9 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
         optimizer=dict(
             learning_rate=1e-3, schedule=dict(name="inverse_sqrt", reference=4000), warmup=200
         ),
-        train=dict(
-            steps=40_000, batch_size=64, sample_every=10_000, checkpoint_every=250, keep=2
-        ),
+        train=dict(steps=40_000, batch_size=64, sample_every=10_000, checkpoint_every=250, keep=2),
     )
     config.ema = dict(
         narrow=dict(name="power", std=0.05),
