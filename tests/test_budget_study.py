@@ -26,6 +26,7 @@ def run(tmp_path, monkeypatch):
         now[0] += 10 * steps()[-1] / 2 if line[0] == "train" else 5.0  # half were trained before
         (tmp_path / study.RESULT).write_text(json.dumps({"results": [RESULT]}))
         (tmp_path / "cost.json").write_text(json.dumps({"flops": 100}))
+        return 1800.0 * (steps()[-1] - sum(steps()[-2:-1]))  # half an hour a step
 
     monkeypatch.setattr(study, "command", command)
 
@@ -45,7 +46,8 @@ def test_stages_double_until_the_minutes_are_over(run):
     assert [row["images"] for row in rows] == [64, 128] and rows[1]["flops"] == 400
     assert [line[0] for line in called] == ["train", "evaluate", "sample"] * 2
     assert [row["images"] for row in start(minutes=1.2)["rows"]] == [64, 128, 256]
-    assert "| 256    | 8e+02 | 1        | 2.00    | 2.00" in study.tables(start(minutes=0.1))
+    text = study.tables(start(minutes=0.1))
+    assert "| 256    | 8e+02 | 4.00      | 1        | 2.00    | 2.00" in text
 
 
 def test_a_curve_is_of_one_config(run):

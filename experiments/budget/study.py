@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -47,21 +48,33 @@ def stages(first: int, batch: int, done: int = 0) -> Any:
         steps *= 2
 
 
-def command(module: str, *flags: str) -> None:
-    """Run a command of the package and print it; exit with its code where it fails."""
+def command(module: str, *flags: str) -> float:
+    """Run a command of the package, print it, and return its CPU seconds; exit where it fails."""
     line = [sys.executable, "-m", f"diffjax.{module}", *flags]
     print("python", *line[1:], flush=True)
+    before = _children()
     if code := subprocess.run(line, check=False).returncode:
         raise SystemExit(code)
+    return _children() - before
 
 
-def stage(asked: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """Train to this step, evaluate, draw samples, and return the row of the curve."""
+def _children() -> float:
+    """Return the CPU seconds of the processes that were started and have exited."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
+def stage(asked: argparse.Namespace, steps: int, cpu: float = 0.0) -> dict[str, Any]:
+    """Train to this step, evaluate, draw samples, and return the row of the curve.
+
+    cpu: the CPU seconds of a training step, for a stage whose training finished in an earlier
+    launch of the study.
+    """
     run, began = asked.workdir, time.time()
-    if last_step(run) < steps:
+    if (done := last_step(run)) < steps:
         flags = [f"--config=configs/{asked.config}.py", f"--workdir={run}"]
         changes = [f"--config.train.steps={steps}", f"--config.train.batch_size={asked.batch}"]
-        command("train", *flags, *changes, *asked.train)
+        cpu = command("train", *flags, *changes, *asked.train) / (steps - done)
     trained = time.time()
     features = [f"--features={asked.features}"] if asked.features else []
     weights = [f"--guidance={asked.guidance}"] if asked.guidance else []
@@ -76,6 +89,7 @@ def stage(asked: argparse.Namespace, steps: int) -> dict[str, Any]:
         "images": steps * asked.batch,
         "flops": steps * cost["flops"],
         "train_seconds": round(trained - began, 1),
+        "cpu_seconds_per_step": round(cpu, 4),
         "seconds": round(time.time() - began, 1),
         "results": results,
     }
@@ -95,7 +109,7 @@ def study(asked: argparse.Namespace) -> dict[str, Any]:
         if time.time() - began + train + rest > 60 * asked.minutes:
             print(f"{steps * asked.batch:,} images would take {(train + rest) / 60:.1f} minutes")
             break
-        rows.append(stage(asked, steps))
+        rows.append(stage(asked, steps, rows[-1]["cpu_seconds_per_step"] if rows else 0.0))
         write_text(path, json.dumps(curve | provenance(), indent=1) + "\n")
         draw(curve, path.with_suffix(".png"))
     return curve
@@ -116,19 +130,22 @@ def measures(result: Mapping[str, Any]) -> dict[str, float]:
 
 def tables(curve: Mapping[str, Any]) -> str:
     """Return the table of a curve in Markdown."""
-    lines, columns = [], {}
+    lines, columns, hours, before = [], {}, 0.0, 0
     for row in curve["rows"]:
+        hours += (row["steps"] - before) * row["cpu_seconds_per_step"] / 3600
+        before = row["steps"]
         for result in row["results"]:
             columns = measures(result)
             lines.append(
                 [
                     f"{row['images']:,}",
                     f"{row['flops']:.2g}",
+                    f"{hours:.2f}",
                     f"{result['protocol']['guidance']:g}",
                     *(number(v) for v in columns.values()),
                 ]
             )
-    return table(["images", "FLOPs", "guidance", *columns], lines)
+    return table(["images", "FLOPs", "CPU hours", "guidance", *columns], lines)
 
 
 def draw(curve: Mapping[str, Any], path: Path) -> None:
