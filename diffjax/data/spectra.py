@@ -14,8 +14,12 @@ from diffjax import checks
 Sound = Float[np.ndarray, "*b l"]
 Spectrum = Complex[np.ndarray, "*b frames bins"]
 Magnitude = Float[np.ndarray, "*b frames bins"]
+WINDOW, HOP = 256, 64
+"""The samples of a frame, and between frames, where nothing else is asked for."""
 FLOOR = 1e-5
 """The smallest magnitude, -100 dB, of logarithms."""
+TINY = 1e-30
+"""The least positive number of a division, so that silence stays silence."""
 
 
 def hann(window: int) -> Float[np.ndarray, " n"]:
@@ -36,7 +40,7 @@ def _check(window: int, hop: int, length: int) -> None:
         raise ValueError(f"a sound of {length} samples: needs more than window / 2 = {window // 2}")
 
 
-def stft(x: Sound, window: int = 256, hop: int = 64) -> Spectrum:
+def stft(x: Sound, window: int = WINDOW, hop: int = HOP) -> Spectrum:
     """Return the short-time Fourier transform (..., 1 + L // hop, 1 + window // 2) of sounds.
 
     A sine of amplitude 1 has the magnitude 1 in its bin. window: samples of a frame, even. hop:
@@ -57,7 +61,7 @@ def stft(x: Sound, window: int = 256, hop: int = 64) -> Spectrum:
     return np.fft.rfft(frames * weights) * (2 / weights.sum())
 
 
-def istft(spectrum: Spectrum, length: int, window: int = 256, hop: int = 64) -> Sound:
+def istft(spectrum: Spectrum, length: int, window: int = WINDOW, hop: int = HOP) -> Sound:
     """Return the sounds (..., L) whose transform is nearest to a spectrum, in the squared error.
 
     It is the inverse of `stft` for the transform of a sound, apart from rounding (Griffin and Lim
@@ -90,7 +94,7 @@ def mel(hertz: float | np.ndarray) -> np.ndarray:
     return 2595 * np.log10(1 + np.asarray(hertz) / 700)
 
 
-def filters(bands: int, rate: float, window: int = 256) -> Float[np.ndarray, "bins bands"]:
+def filters(bands: int, rate: float, window: int = WINDOW) -> Float[np.ndarray, "bins bands"]:
     """Return triangular filters (1 + window // 2, bands) that are evenly spaced in mel.
 
     Band k is 1 at its centre and falls to 0 at the centres of its neighbours, linearly in mel; the
@@ -116,7 +120,7 @@ def filters(bands: int, rate: float, window: int = 256) -> Float[np.ndarray, "bi
 
 
 def log_mel(
-    x: Sound, rate: float, bands: int = 40, window: int = 256, hop: int = 64
+    x: Sound, rate: float, bands: int = 40, window: int = WINDOW, hop: int = HOP
 ) -> Float[np.ndarray, "*b frames bands"]:
     """Return the levels of mel bands over time (..., 1 + L // hop, bands), in units of 100 dB.
 
@@ -131,7 +135,7 @@ def log_mel(
 
 
 def magnitude(
-    levels: Float[np.ndarray, "*b frames bands"], rate: float, window: int = 256
+    levels: Float[np.ndarray, "*b frames bands"], rate: float, window: int = WINDOW
 ) -> Magnitude:
     """Return magnitudes (..., frames, 1 + window // 2) that have these levels of mel bands.
 
@@ -146,13 +150,77 @@ def magnitude(
     return np.sqrt(np.maximum(power @ inverse, FLOOR**2))
 
 
+def envelope(
+    levels: Float[np.ndarray, "*b frames bands"], rate: float, window: int = WINDOW
+) -> Magnitude:
+    """Return smooth positive magnitudes (..., frames, 1 + window // 2) of levels of mel bands.
+
+    A band has its power per bin at its centre; between centres its logarithm is linear in mel, and
+    beyond the outer ones constant. levels: those of `log_mel`.
+
+    >>> x = np.random.default_rng(0).normal(0, 0.1, (64, 4096))
+    >>> size = envelope(log_mel(x, 8000), 8000)
+    >>> white = 0.1 * np.sqrt((hann(256) ** 2).sum()) * 2 / hann(256).sum()
+    >>> bool(abs((size**2).mean() / white**2 - 1) < 0.05)
+    True
+    """
+    bands = levels.shape[-1]
+    power = 2 * np.log(10) * 5 * (np.asarray(levels, np.float64) - 1)
+    density = power - np.log(filters(bands, rate, window).sum(0))
+    place = mel(np.fft.rfftfreq(window, 1 / rate)) / (mel(rate / 2) / (bands + 1)) - 1
+    place = np.clip(place, 0, bands - 1)
+    before = np.minimum(place.astype(int), max(bands - 2, 0))
+    after, share = np.minimum(before + 1, bands - 1), place - before
+    mixed = (1 - share) * density[..., before] + share * density[..., after]
+    return np.maximum(np.exp(mixed / 2), FLOOR)
+
+
+def shaped(y: Sound, size: Magnitude, window: int = WINDOW, hop: int = HOP) -> Sound:
+    """Return excitations y (..., L) behind the filter with these magnitudes over time.
+
+    It is the sound M(y) whose transform is nearest to that of y times `size`, in units in which
+    white noise of deviation 1 has the mean power 1.
+    """
+    whole = size * (stft(y, window, hop) / _white(window))
+    return istft(whole, y.shape[-1], window, hop)
+
+
+def flattened(
+    x: Sound, size: Magnitude, window: int = WINDOW, hop: int = HOP, iterations: int = 6
+) -> Sound:
+    """Return the excitations y (..., L) of which `shaped` makes the sounds x: its inverse.
+
+    M is symmetric and positive apart from the ends of a sound, so conjugate gradients apply; the
+    filter with the inverse of `size` is their start and their preconditioner.
+    """
+    inverse = lambda z: shaped(z, _white(window) ** 2 / size, window, hop)
+    dot = lambda a, b: (a * b).sum(-1, keepdims=True)
+    y = inverse(x)
+    rest = x - shaped(y, size, window, hop)
+    way = near = inverse(rest)
+    slope = dot(rest, near)
+    for _ in range(iterations):
+        along = shaped(way, size, window, hop)
+        step = slope / np.maximum(dot(way, along), TINY)
+        y, rest = y + step * way, rest - step * along
+        near = inverse(rest)
+        before, slope = slope, dot(rest, near)
+        way = near + slope / np.maximum(before, TINY) * way
+    return y
+
+
+def _white(window: int) -> float:
+    """Return the root mean square of magnitudes of white noise of deviation 1."""
+    return 2 * float(np.sqrt((hann(window) ** 2).sum()) / hann(window).sum())
+
+
 def griffin_lim(
     size: Magnitude,
     length: int,
     *,
     iterations: int = 32,
-    window: int = 256,
-    hop: int = 64,
+    window: int = WINDOW,
+    hop: int = HOP,
     seed: int = 0,
 ) -> Sound:
     """Return sounds (..., L) whose transforms have about these magnitudes (Griffin and Lim 1984).
