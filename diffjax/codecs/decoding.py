@@ -60,7 +60,7 @@ class Decoding:
     def stored(self) -> Form:
         """The form of stored items: that of the samples, or of images with their conditions."""
         if self.codec is None:
-            return self.form
+            return self.form.stored
         shape = self.codec.image_shape(self.form.shape)
         return dataclasses.replace(self.form, kind="image", shape=shape, dtype="uint8", units=())
 

@@ -31,7 +31,6 @@ from diffjax.data.diamonds import diamonds
 from diffjax.data.digits import digits
 from diffjax.data.dreambooth import dreambooth
 from diffjax.data.emoji import emoji
-from diffjax.data.excitation import excitation
 from diffjax.data.folder import folder
 from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
@@ -57,7 +56,7 @@ from diffjax.data.webdataset import webdataset
 from diffjax.data.winds import winds
 
 SOURCES = catalogue(
-    *(tfds, folder, webdataset, dreambooth, array, sounds, excitation, table, lines, winds, relief, latents),
+    *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
     *(demonstrations, molecules, conformers, moving_digits, clips),
 )
@@ -85,7 +84,6 @@ __all__ = [
     "dreambooth",
     "dw4",
     "emoji",
-    "excitation",
     "folder",
     "joint",
     "latents",

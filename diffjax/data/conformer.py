@@ -7,15 +7,13 @@ puts an item and its graph side by side, as files and pictures need them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from diffjax.data.bonds import ELEMENTS
 from diffjax.data.molecule import DEVIATION
 
-NO_UNITS: Mapping[str, Any] = MappingProxyType({})
 ORDERS, FAR = 3, 3
 """The largest order of a bond, and the largest number of bonds between two atoms that counts."""
 PAIRED = ORDERS + FAR - 1
@@ -83,9 +81,7 @@ def orders_of(pairs: np.ndarray) -> np.ndarray:
     return (pairs[..., :ORDERS] @ np.arange(1, ORDERS + 1)).round().astype(int)
 
 
-def joined(
-    x: np.ndarray, cond: Mapping[str, np.ndarray], units: Mapping[str, Any] = NO_UNITS
-) -> np.ndarray:
+def joined(x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return items (B, N, 3) and their graphs side by side, (B, N, 8 + N).
 
     A row holds the place of an atom, its one-hot element, and the orders of its bonds to all atoms.

@@ -1,60 +1,74 @@
-"""The source `excitation:<path>`: sounds of files as the excitation of the filter of their levels.
+"""The excitation of a sound: what the filter that the levels of its mel bands state turns into it.
 
 Sounds span 60 dB over time and 40 dB over frequency, and white noise of one deviation cannot serve
-all of it. The levels of mel bands, the condition `mel`, state the envelope E of magnitudes over
-time and frequency, and with it the filter M(y) = istft(E stft(y)) (`spectra.shaped`). An item is the
-excitation y with M(y) = x, about white and of deviation 1. White noise in y is noise with the
-envelope E in x, which is that of SpecGrad (arXiv:2203.16749).
+all of it. The levels, the condition `mel`, state the envelope E of the magnitudes over time and
+frequency, and with it the filter M(y) = istft(E stft(y)) (`spectra.shaped`). The excitation y of a
+sound x is that with M(y) = x. It is about white and of deviation 1, as the source of the voice is
+in the model of source and filter. White noise in y is noise with the envelope E in x, which is the
+noise of SpecGrad (arXiv:2203.16749; PriorGrad, arXiv:2106.06406, has one deviation per frame).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from diffjax.data.form import Form
-from diffjax.data.kinds.excitation import exciting
-from diffjax.data.maps import Mapped, mel
-from diffjax.data.sounds import sounds
+from diffjax.data import spectra
 
-
-@dataclass(frozen=True)
-class Excited:
-    """A source of sounds (L, 1) with the condition `mel`, whose items are the excitations."""
-
-    source: Mapped
-
-    @property
-    def form(self) -> Form:
-        return replace(self.source.form, kind="excitation", dtype="float32")
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        return self._excited(self.source[index])
-
-    def draw(self, index: np.ndarray, number: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Return the excitations of the items at `index` (B,), as the source draws them."""
-        return self._excited(self.source.draw(index, number, seed))
-
-    def _excited(self, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        form = self.source.form
-        x = np.asarray(form.items.normalise(items["x"]), np.float64)
-        return {**items, "x": exciting(x, items["mel"], dict(form.units)["rate"])}
-
-    def kept(self) -> Excited:
-        """Return the source itself, whose sounds are in memory."""
-        return self
-
-    def labels(self) -> np.ndarray:
-        return self.source.labels()
+FILTER = "filter"
+"""The unit, in the form of excitations, that states window and hop of the filter, in samples."""
+MEL = "mel"
+"""The condition that states the envelope."""
+UNIT, CENTRE = 5.0, 0.5
+"""Of the map `mel`: the levels of `spectra.log_mel` are `mel` / UNIT + CENTRE."""
+Units = Mapping[str, Any]
+Sounds = Float[np.ndarray, "b l 1"]
+Mel = Float[np.ndarray, "b l bands"]
 
 
-def excitation(
-    split: str, path: str = "", length: int = 4096, holdout: float = 0.1, classes: bool = False
-) -> Excited:
-    """Read the WAV files under `path`, of one channel, as excitations with the condition `mel`."""
-    source = sounds(split, path, length, holdout, classes)
-    return Excited(Mapped(source, {"mel": mel}))
+def levels_of(mel: Mel, hop: int) -> Float[np.ndarray, "b frames bands"]:
+    """Return the levels at the frames of a sound that begin before its end, by the map `mel`.
+
+    >>> levels_of(np.arange(4.0).reshape(1, 4, 1), hop=2)[0, :, 0].tolist()
+    [0.5, 0.9]
+    """
+    return np.asarray(mel[:, ::hop], np.float64) / UNIT + CENTRE
+
+
+def envelope(mel: Mel, units: Units) -> Float[np.ndarray, "b frames bins"]:
+    """Return the envelope at all frames of a sound, 1 + L // hop; the last one repeats."""
+    window, hop = units[FILTER]
+    size = spectra.envelope(levels_of(mel, hop), units["rate"], window)
+    more = 1 + mel.shape[1] // hop - size.shape[1]
+    return np.pad(size, ((0, 0), (0, more), (0, 0)), mode="edge")
+
+
+def excitations(x: Sounds, mel: Mel, units: Units) -> Sounds:
+    """Return the excitations of sounds x (B, L, 1); `sounds` is the inverse.
+
+    mel: the map of the sounds. units: those of their form, `rate` and FILTER among them.
+
+    >>> x, units = np.random.default_rng(0).normal(0, 0.1, (1, 512, 1)), {"rate": 8000}
+    >>> flat = np.full((1, 512, 20), -1.0)
+    >>> y = excitations(x, flat, units | {FILTER: (256, 64)})
+    >>> bool(np.abs(sounds(y, flat, units | {FILTER: (256, 64)}) - x).max() < 1e-3)
+    True
+    """
+    window, hop = units[FILTER]
+    y = spectra.flattened(np.asarray(x[..., 0], np.float64), envelope(mel, units), window, hop)
+    return y.astype(np.float32)[..., None]
+
+
+def sounds(y: Sounds, mel: Mel, units: Units) -> Sounds:
+    """Return the sounds (B, L, 1) of excitations y, cut to [-1, 1].
+
+    mel: the map that the sounds should have, whose levels they receive (`spectra.levelled`). units:
+    those of their form, `rate` and FILTER among them.
+    """
+    window, hop = units[FILTER]
+    x = spectra.shaped(np.asarray(y[..., 0], np.float64), envelope(mel, units), window, hop)
+    x = spectra.levelled(x, levels_of(mel, hop), units["rate"], window=window, hop=hop)
+    return np.clip(x, -1, 1).astype(np.float32)[..., None]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from diffjax.data import conditions as arrays
+from diffjax.data import excitation
 from diffjax.data.kinds import Kind, lookup
 from diffjax.specs import Spec
 
@@ -122,12 +123,25 @@ class Form:
                 f"share=(0.1,0.9), and the metrics of forecasts"
             )
 
+    @property
+    def excites(self) -> bool:
+        """True if items are excitations, of which `completed` makes sounds."""
+        return excitation.FILTER in dict(self.units)
+
+    @property
+    def stored(self) -> Form:
+        """The form of samples after `completed`: of sounds for excitations, elsewhere this one."""
+        units = tuple(pair for pair in self.units if pair[0] != excitation.FILTER)
+        return replace(self, units=units)
+
     def completed(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return samples (N, ...) with what their conditions determine.
 
         These are the values that the condition `known` states, and NaN beyond the length of each
-        item, where items have lengths.
+        item, where items have lengths. Excitations become the sounds of the condition `mel`.
         """
+        if self.excites:
+            x = excitation.sounds(x, cond[excitation.MEL], dict(self.units))
         if KNOWN in self.names:
             x = np.where(np.isnan(cond[KNOWN]), x, cond[KNOWN])
         if not self.ends:

@@ -41,7 +41,8 @@ class Reading:
     so that training does not run the encoder. vocabulary: a run with whose words the vocabulary of
     the encoder begins, so that a run that begins with its weights knows them as the same words; new
     ones follow. maps: entries of `maps.MAPS`, as `name:argument=value`, that make conditions of
-    images. reduced: make items smaller, for the first network of a cascade. enlarged: add a smaller
+    images. excitation: replace sounds by their excitation under the map `mel`, for vocoders
+    (`data.excitation`). reduced: make items smaller, for the first network of a cascade. enlarged: add a smaller
     version of each item as a condition, for super-resolution. hidden: add the item with a part
     hidden as the condition `known`, for imputation. kind: the kind of the items, which
     the source declares and a config does not set.
@@ -71,6 +72,7 @@ class Reading:
     enlarged: Enlarged | None = None
     hidden: Hidden | None = None
     maps: tuple[str, ...] = ()
+    excitation: bool = False
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):

@@ -164,15 +164,21 @@ def envelope(
     >>> bool(abs((size**2).mean() / white**2 - 1) < 0.05)
     True
     """
-    bands = levels.shape[-1]
-    power = 2 * np.log(10) * 5 * (np.asarray(levels, np.float64) - 1)
-    density = power - np.log(filters(bands, rate, window).sum(0))
+    power = 10 * np.log(10) * (np.asarray(levels, np.float64) - 1)
+    density = power - np.log(filters(levels.shape[-1], rate, window).sum(0))
+    return np.maximum(np.exp(_between(density, rate, window) / 2), FLOOR)
+
+
+def _between(
+    values: Float[np.ndarray, "*b bands"], rate: float, window: int
+) -> Float[np.ndarray, "*b bins"]:
+    """Return values of bands at all frequencies: linear in mel, constant beyond the outer bands."""
+    bands = values.shape[-1]
     place = mel(np.fft.rfftfreq(window, 1 / rate)) / (mel(rate / 2) / (bands + 1)) - 1
     place = np.clip(place, 0, bands - 1)
-    before = np.minimum(place.astype(int), max(bands - 2, 0))
+    before = place.astype(int)
     after, share = np.minimum(before + 1, bands - 1), place - before
-    mixed = (1 - share) * density[..., before] + share * density[..., after]
-    return np.maximum(np.exp(mixed / 2), FLOOR)
+    return (1 - share) * values[..., before] + share * values[..., after]
 
 
 def shaped(y: Sound, size: Magnitude, window: int = WINDOW, hop: int = HOP) -> Sound:
@@ -207,6 +213,37 @@ def flattened(
         before, slope = slope, dot(rest, near)
         way = near + slope / np.maximum(before, TINY) * way
     return y
+
+
+def levelled(
+    x: Sound,
+    levels: Float[np.ndarray, "*b frames bands"],
+    rate: float,
+    *,
+    iterations: int = 32,
+    window: int = WINDOW,
+    hop: int = HOP,
+) -> Sound:
+    """Return sounds (..., L) near x whose levels of mel bands are nearer to the given ones.
+
+    In each iteration the magnitudes are multiplied by what the levels lack, between the centres of
+    bands as in `envelope`, and the nearest sound is taken. A sound that has the levels stays as it
+    is. levels: those of `log_mel`, of the first frames; further ones keep their own.
+
+    >>> x = np.random.default_rng(0).normal(0, 0.1, 4096)
+    >>> levels = log_mel(x, 8000)
+    >>> bool(np.allclose(levelled(x, levels, 8000), x))
+    True
+    """
+    checks.at_least(0, iterations=iterations)
+    bank, known = filters(levels.shape[-1], rate, window), levels.shape[-2]
+    wanted = np.maximum(10.0 ** (10 * (np.asarray(levels, np.float64) - 1)), FLOOR**2)
+    for _ in range(iterations):
+        there = stft(x, window, hop)
+        power = np.maximum(np.abs(there[..., :known, :]) ** 2 @ bank, FLOOR**2)
+        there[..., :known, :] *= np.exp(_between(np.log(wanted / power), rate, window) / 2)
+        x = istft(there, x.shape[-1], window, hop)
+    return x
 
 
 def _white(window: int) -> float:

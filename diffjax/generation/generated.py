@@ -93,7 +93,7 @@ class Generated(NamedTuple):
 
         Prompts stand below the samples.
         """
-        shown = self.form.items.joined(self.x, self.cond, dict(self.form.units))
+        shown = self.form.items.joined(self.x, self.cond)
         return self.form.picture(shown, self.label, self.prompts)
 
     def __repr__(self) -> str:

@@ -76,7 +76,7 @@ def write(path: Path, samples: Generated, sign: Sign | None = None) -> None:
     replaces = path.is_file()
     kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
     files = kind.whole().get(end) if end else kind.folder()
-    shown = kind.joined(samples.x, samples.cond, units)
+    shown = kind.joined(samples.x, samples.cond)
     with writing(f"--out={path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":

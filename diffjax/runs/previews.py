@@ -48,7 +48,7 @@ class Previews:
             return
         self.count += 1
         cond, stored = {k: v[: len(x0)] for k, v in self._cond.items()}, self._decoding.stored
-        picture = stored.picture(stored.items.joined(x0, cond, dict(stored.units)), cond.get("label"))
+        picture = stored.picture(stored.items.joined(x0, cond), cond.get("label"))
         with writing(self.place):
             if self.place.suffix != ".gif":
                 plot.save(self.place / f"row_{seen.row:04d}.png", picture)

@@ -69,7 +69,7 @@ def real(record: Record) -> tuple[np.ndarray | None, str]:
             reading.codec, reading.form(train), "config.data.codec"
         )
         x = decoding(items.x) if decoding.codec else items.x
-        shown = decoding.stored.items.joined(x, items.cond, dict(decoding.stored.units))
+        shown = decoding.stored.items.joined(x, items.cond)
         return decoding.stored.picture(shown, items.label if together else None), ""
     except (ConfigError, OSError, ImportError) as error:
         return None, f"No picture of the data: {error}"

@@ -36,7 +36,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     plan.check(result._replace(bad=layout.whole(result.bad)))
     x = e.form.completed(e.decoding(layout.whole(result.x)), conditions)
     stored = e.decoding.stored
-    return stored.picture(stored.items.joined(x, conditions, dict(stored.units)), conditions.get("label"))
+    return stored.picture(stored.items.joined(x, conditions), conditions.get("label"))
 
 
 def side_by_side(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:

@@ -8,7 +8,6 @@ from diffjax import config
 from diffjax.data.kinds.audio import AUDIO
 from diffjax.data.kinds.cloud import CLOUD
 from diffjax.data.kinds.conformer import CONFORMER
-from diffjax.data.kinds.excitation import EXCITATION
 from diffjax.data.kinds.field import FIELD
 from diffjax.data.kinds.image import IMAGE
 from diffjax.data.kinds.kind import Files, Kind
@@ -26,7 +25,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         *(IMAGE, LATENT, POINTS, VECTOR, TABLE, SEQUENCE, TRAJECTORY, AUDIO, VIDEO, VOLUME, FIELD),
-        *(CLOUD, MOLECULE, CONFORMER, EXCITATION),
+        *(CLOUD, MOLECULE, CONFORMER),
     )
 }
 

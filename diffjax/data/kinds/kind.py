@@ -24,7 +24,7 @@ def as_they_are(x: np.ndarray, dtype: str) -> np.ndarray:
     return np.asarray(x, np.float32)
 
 
-def alone(x: np.ndarray, cond: Mapping[str, np.ndarray], units: Units) -> np.ndarray:
+def alone(x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return stored items without their conditions: the default `joined`."""
     return x
 
@@ -110,7 +110,7 @@ class Kind:
     space: Space = PLAIN
     augment: bool = False
     values: Callable[[np.ndarray], np.ndarray] = flat
-    joined: Callable[[np.ndarray, Mapping[str, np.ndarray], Units], np.ndarray] = alone
+    joined: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = alone
     features: str = "pixels"
     noun: str = "item"
     unit: tuple[float, str] = (1.0, "units of the data")
