@@ -15,7 +15,7 @@ from diffjax.builder.maps import mapped
 from diffjax.config import Config, ConfigError, arguments, literal
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.enlarged import Enlarged, Reduced, Resized
-from diffjax.data.excited import Excited
+from diffjax.data.excited import excited
 from diffjax.data.hidden import Concealed, Hidden
 
 CHANGES: dict[str, Callable[..., Any]] = {
@@ -113,7 +113,7 @@ def resizing(name: str, spec: Any, place: str) -> Any:
 
 def _excited(open_split: Callable[[str], Source], place: str) -> Callable[[str], Source]:
     """Return `split -> source` of the excitations of sounds."""
-    return lambda split: refuse(place)(Excited)(open_split(split))
+    return lambda split: refuse(place)(excited)(open_split(split))
 
 
 def _concealed(

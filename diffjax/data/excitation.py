@@ -51,10 +51,11 @@ def excitations(x: Sounds, mel: Mel, units: Units) -> Sounds:
 
     mel: the map of the sounds. units: those of their form, `rate` and FILTER among them.
 
-    >>> x, units = np.random.default_rng(0).normal(0, 0.1, (1, 512, 1)), {"rate": 8000}
-    >>> flat = np.full((1, 512, 20), -1.0)
-    >>> y = excitations(x, flat, units | {FILTER: (256, 64)})
-    >>> bool(np.abs(sounds(y, flat, units | {FILTER: (256, 64)}) - x).max() < 1e-3)
+    >>> from diffjax.data import maps
+    >>> units = {"rate": 8000, FILTER: (256, 64)}
+    >>> x = np.random.default_rng(0).normal(0, 0.1, (1, 512, 1))
+    >>> mel = maps.mel(x, 8000, bands=20)
+    >>> bool(np.abs(sounds(excitations(x, mel, units), mel, units) - x).max() < 5e-3)
     True
     """
     window, hop = units[FILTER]

@@ -259,11 +259,13 @@ def griffin_lim(
     window: int = WINDOW,
     hop: int = HOP,
     seed: int = 0,
+    start: Sound | None = None,
 ) -> Sound:
     """Return sounds (..., L) whose transforms have about these magnitudes (Griffin and Lim 1984).
 
     Random phases are replaced, `iterations` times, by those of the nearest sound, which never
-    increases the squared distance of the magnitudes. seed: of the phases.
+    increases the squared distance of the magnitudes. seed: of the phases. start: sounds (..., L)
+    whose phases are the first ones, None for random ones.
 
     >>> x = np.sin(np.arange(512) / 5)
     >>> y = griffin_lim(np.abs(stft(x)), 512)
@@ -273,7 +275,14 @@ def griffin_lim(
     checks.at_least(0, iterations=iterations)
     angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, size.shape)
     spectrum = size * np.exp(1j * angle)
+    if start is not None:
+        spectrum = _with_phases(size, stft(start, window, hop))
     for _ in range(iterations):
         there = stft(istft(spectrum, length, window, hop), window, hop)
-        spectrum = size * there / np.maximum(np.abs(there), FLOOR**2)
+        spectrum = _with_phases(size, there)
     return istft(spectrum, length, window, hop)
+
+
+def _with_phases(size: Magnitude, spectrum: Spectrum) -> Spectrum:
+    """Return a spectrum with these magnitudes and the phases of another one."""
+    return size * spectrum / np.maximum(np.abs(spectrum), FLOOR**2)
