@@ -6,12 +6,14 @@ frequency, and with it the filter M(y) = istft(E stft(y)) (`spectra.shaped`). Th
 sound x is that with M(y) = x. It is about white and of deviation 1, as the source of the voice is
 in the model of source and filter. White noise in y is noise with the envelope E in x, which is the
 noise of SpecGrad (arXiv:2203.16749; PriorGrad, arXiv:2106.06406, has one deviation per frame).
+
+A network sees the excitation as its lapped transform, blocks of time by frequencies, in which the
+harmonics of a voice are lines. The transform is orthogonal, so white noise stays white.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -19,57 +21,98 @@ from jaxtyping import Float
 from diffjax.data import spectra
 
 FILTER = "filter"
-"""The unit, in the form of excitations, that states window and hop of the filter, in samples."""
+"""The unit, in the form of excitations, that states the window, the hop and the bands of `Filter`.
+"""
 MEL = "mel"
 """The condition that states the envelope."""
 UNIT, CENTRE = 5.0, 0.5
 """Of the map `mel`: the levels of `spectra.log_mel` are `mel` / UNIT + CENTRE."""
-Units = Mapping[str, Any]
 Sounds = Float[np.ndarray, "b l 1"]
-Mel = Float[np.ndarray, "b l bands"]
+Blocks = Float[np.ndarray, "b blocks bins 1"]
+Levels = Float[np.ndarray, "b frames bands"]
+Map = Float[np.ndarray, "b blocks bins n"]
 
 
-def levels_of(mel: Mel, hop: int) -> Float[np.ndarray, "b frames bands"]:
-    """Return the levels at the frames of a sound that begin before its end, by the map `mel`.
+class Filter(NamedTuple):
+    """The filter of sounds of a rate: windows and hops in samples, and the number of mel bands.
 
-    >>> levels_of(np.arange(4.0).reshape(1, 4, 1), hop=2)[0, :, 0].tolist()
-    [0.5, 0.9]
-    """
-    return np.asarray(mel[:, ::hop], np.float64) / UNIT + CENTRE
+    A block has window / 2 samples and as many frequencies, and n = window / 2 / hop frames of the
+    levels begin in it.
 
-
-def envelope(mel: Mel, units: Units) -> Float[np.ndarray, "b frames bins"]:
-    """Return the envelope at all frames of a sound, 1 + L // hop; the last one repeats."""
-    window, hop = units[FILTER]
-    size = spectra.envelope(levels_of(mel, hop), units["rate"], window)
-    more = 1 + mel.shape[1] // hop - size.shape[1]
-    return np.pad(size, ((0, 0), (0, more), (0, 0)), mode="edge")
-
-
-def excitations(x: Sounds, mel: Mel, units: Units) -> Sounds:
-    """Return the excitations of sounds x (B, L, 1); `sounds` is the inverse.
-
-    mel: the map of the sounds. units: those of their form, `rate` and FILTER among them.
-
-    >>> from diffjax.data import maps
-    >>> units = {"rate": 8000, FILTER: (256, 64)}
+    >>> of = Filter(8000, 256, 64, 20)
     >>> x = np.random.default_rng(0).normal(0, 0.1, (1, 512, 1))
-    >>> mel = maps.mel(x, 8000, bands=20)
-    >>> bool(np.abs(sounds(excitations(x, mel, units), mel, units) - x).max() < 5e-3)
+    >>> levels = spectra.log_mel(x[..., 0], 8000, 20)[:, :-1]
+    >>> of.blocks(x, levels).shape, of.on_grid(levels).shape
+    ((1, 4, 128, 1), (1, 4, 128, 2))
+    >>> again = of.sounds(of.blocks(x, levels), of.on_grid(levels))
+    >>> bool(np.abs(again - x).max() < 1e-3)
     True
     """
-    window, hop = units[FILTER]
-    y = spectra.flattened(np.asarray(x[..., 0], np.float64), envelope(mel, units), window, hop)
-    return y.astype(np.float32)[..., None]
 
+    rate: float
+    window: int
+    hop: int
+    bands: int
 
-def sounds(y: Sounds, mel: Mel, units: Units) -> Sounds:
-    """Return the sounds (B, L, 1) of excitations y, cut to [-1, 1].
+    @property
+    def bins(self) -> int:
+        return self.window // 2
 
-    mel: the map that the sounds should have, whose levels they receive (`spectra.levelled`). units:
-    those of their form, `rate` and FILTER among them.
-    """
-    window, hop = units[FILTER]
-    x = spectra.shaped(np.asarray(y[..., 0], np.float64), envelope(mel, units), window, hop)
-    x = spectra.levelled(x, levels_of(mel, hop), units["rate"], window=window, hop=hop)
-    return np.clip(x, -1, 1).astype(np.float32)[..., None]
+    @property
+    def frames(self) -> int:
+        """The number of frames of levels that begin in a block."""
+        return self.bins // self.hop
+
+    def check(self, length: int) -> None:
+        """Raise ValueError unless frames fill blocks, and blocks a sound of this length."""
+        if self.bins % self.hop:
+            raise ValueError(f"hop={self.hop}: must divide window / 2 = {self.bins}")
+        if length % self.bins or length < self.window:
+            raise ValueError(
+                f"length={length}: needs a multiple of window / 2 = {self.bins}, at least "
+                f"{self.window}"
+            )
+
+    @property
+    def _weights(self) -> Float[np.ndarray, "bands bins"]:
+        """The shares of the levels of bands in the map at each frequency of a block."""
+        hertz = (np.arange(self.bins) + 0.5) * self.rate / self.window
+        return spectra.between(np.eye(self.bands), self.rate, hertz)
+
+    def on_grid(self, levels: Levels) -> Map:
+        """Return levels of the frames that begin in a sound at the frequencies of its blocks."""
+        at = UNIT * (np.asarray(levels) - CENTRE) @ self._weights
+        parts = at.reshape(len(at), -1, self.frames, self.bins)
+        return parts.swapaxes(2, 3).astype(np.float32)
+
+    def levels(self, grid: Map) -> Levels:
+        """Return the levels that a map states: the inverse of `on_grid`, in least squares."""
+        at = np.asarray(grid, np.float64).swapaxes(2, 3).reshape(len(grid), -1, self.bins)
+        return at @ np.linalg.pinv(self._weights) / UNIT + CENTRE
+
+    def envelope(self, levels: Levels) -> Float[np.ndarray, "b frames bins"]:
+        """Return the envelope at all frames of a sound; the one at its end repeats the last."""
+        size = spectra.envelope(levels, self.rate, self.window)
+        return np.pad(size, ((0, 0), (0, 1), (0, 0)), mode="edge")
+
+    def blocks(self, x: Sounds, levels: Levels) -> Blocks:
+        """Return the excitations of sounds with these levels, as lapped transforms."""
+        sound, size = np.asarray(x[..., 0], np.float64), self.envelope(levels)
+        y = spectra.flattened(sound, size, self.window, self.hop)
+        return spectra.lapped(y, self.bins).astype(np.float32)[..., None]
+
+    def filtered(self, y: Blocks, grid: Map) -> Sounds:
+        """Return the sounds of excitations, behind the filter alone."""
+        size = self.envelope(self.levels(grid))
+        sound = spectra.unlapped(np.asarray(y[..., 0], np.float64))
+        return spectra.shaped(sound, size, self.window, self.hop)[..., None]
+
+    def corrected(self, x: Sounds, grid: Map) -> Sounds:
+        """Return sounds with their levels corrected, cut to [-1, 1] (`spectra.levelled`)."""
+        settings: dict[str, Any] = {"window": self.window, "hop": self.hop}
+        x = spectra.levelled(x[..., 0], self.levels(grid), self.rate, **settings)
+        return np.clip(x, -1, 1).astype(np.float32)[..., None]
+
+    def sounds(self, y: Blocks, grid: Map) -> Sounds:
+        """Return the sounds of excitations: the inverse of `blocks`, with the levels corrected."""
+        return self.corrected(self.filtered(y, grid), grid)

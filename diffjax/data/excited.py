@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from diffjax.data import spectra
-from diffjax.data.excitation import FILTER, MEL, excitations
+from diffjax.data.excitation import CENTRE, FILTER, MEL, UNIT, Filter
 from diffjax.data.form import Form
 from diffjax.data.maps import Mapped
 from diffjax.data.source import Drawn, Source, load
+from diffjax.data.spectra import HOP, WINDOW
 
 
 @dataclass(frozen=True)
 class Excited:
-    """A source of sounds of one channel with the map `mel`, as excitations (L, 1) of float32.
+    """A source of sounds with the map `mel`, as excitations (blocks, bins, 1) of float32.
 
-    The form has the unit `filter`, by which samples become sounds again (`Form.completed`).
+    The map has the same grid. The form is of latents, and has the unit `filter`, by which samples
+    become sounds again (`Form.completed`).
 
     >>> from diffjax.data.maps import mel
     >>> from diffjax.data.source import Memory
     >>> x = np.random.default_rng(0).normal(0, 3000, (2, 512, 1)).astype(np.int16)
     >>> source = excited(Mapped(Memory(x, units=(("rate", 8000),)), {"mel": mel}))
     >>> y = source[np.arange(2)]["x"]
-    >>> y.dtype, bool(0.5 < y.std() < 1)
-    (dtype('float32'), True)
+    >>> y.shape, bool(0.5 < y.std() < 1)
+    ((2, 4, 128, 1), True)
     """
 
     source: Mapped
 
     @property
     def form(self) -> Form:
-        return replace(self.source.form, dtype="float32", units=tuple(self._units.items()))
+        form, of = self.source.form, self.filter
+        specs = (replace(s, size=of.frames) if s.name == MEL else s for s in form.conditions)
+        return replace(
+            form,
+            kind="latent",
+            shape=(form.shape[0] // of.bins, of.bins, 1),
+            conditions=tuple(specs),
+            dtype="float32",
+            units=(*form.units, (FILTER, (of.window, of.hop, of.bands))),
+        )
 
     @property
-    def _units(self) -> dict[str, Any]:
-        """The units of the sounds, and window and hop of the filter: those of the map."""
+    def filter(self) -> Filter:
+        """The filter of the levels of the map, with its window and hop."""
+        form = self.source.form
         settings = dict(getattr(self.source.maps[MEL], "arguments", ()))
-        of_map = settings.get("window", spectra.WINDOW), settings.get("hop", spectra.HOP)
-        return dict(self.source.form.units) | {FILTER: of_map}
+        window, hop = settings.get("window", WINDOW), settings.get("hop", HOP)
+        bands = next(spec.size for spec in form.conditions if spec.name == MEL)
+        return Filter(dict(form.units)["rate"], window, hop, bands)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -53,8 +64,9 @@ class Excited:
         return self._excited(self.source.draw(index, number, seed))
 
     def _excited(self, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        x = self.source.form.items.normalise(items["x"])
-        return {**items, "x": excitations(np.asarray(x), items[MEL], self._units)}
+        x, of = np.asarray(self.source.form.items.normalise(items["x"])), self.filter
+        grid = of.on_grid(items[MEL][:, :: of.hop] / UNIT + CENTRE)
+        return {**items, "x": of.blocks(x, of.levels(grid)), MEL: grid}
 
     def kept(self) -> Excited:
         """Return the source with its sounds in memory."""
@@ -72,8 +84,8 @@ class Excited:
 def excited(source: Source) -> Excited:
     """Return the excitations of a source of sounds.
 
-    Raises ValueError for a source without the map `mel`, for sounds of several channels, and for
-    sounds with lengths.
+    Raises ValueError for a source without the map `mel`, for sounds of several channels, with
+    lengths, or of a length that blocks do not fill, and for a hop that does not fill a block.
 
     >>> from diffjax import data
     >>> excited(data.moons("train", size=10))
@@ -89,4 +101,6 @@ def excited(source: Source) -> Excited:
     if form.shape[-1] != 1:
         raise ValueError(f"excitation=True: the sounds have {form.shape[-1]} channels; needs 1")
     form.refuse_lengths("excitation=True")
-    return Excited(source)
+    found = Excited(source)
+    found.filter.check(form.shape[0])
+    return found

@@ -131,8 +131,17 @@ class Form:
     @property
     def stored(self) -> Form:
         """The form of samples after `completed`: of sounds for excitations, elsewhere this one."""
+        if not self.excites:
+            return self
         units = tuple(pair for pair in self.units if pair[0] != excitation.FILTER)
-        return replace(self, units=units)
+        blocks, bins, channels = self.shape
+        return replace(self, kind="audio", shape=(blocks * bins, channels), units=units)
+
+    @property
+    def filter(self) -> excitation.Filter:
+        """The filter that makes sounds of excitations."""
+        units = dict(self.units)
+        return excitation.Filter(units["rate"], *units[excitation.FILTER])
 
     def completed(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return samples (N, ...) with what their conditions determine.
@@ -141,7 +150,7 @@ class Form:
         item, where items have lengths. Excitations become the sounds of the condition `mel`.
         """
         if self.excites:
-            x = excitation.sounds(x, cond[excitation.MEL], dict(self.units))
+            x = self.filter.sounds(x, cond[excitation.MEL])
         if KNOWN in self.names:
             x = np.where(np.isnan(cond[KNOWN]), x, cond[KNOWN])
         if not self.ends:
