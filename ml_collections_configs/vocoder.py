@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
             parameterization=dict(name="edm", sigma_data=0.8, c_noise="quarter_log_sigma"),
             network=dict(
                 name="unet",
-                channels=48,
+                channels=32,
                 multipliers=(1, 2, 2),
                 blocks=1,
                 patch=2,

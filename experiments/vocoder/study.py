@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from diffjax import builder, cli, plot
-from diffjax.data import excitation, spectra
+from diffjax.data import spectra
+from diffjax.data.excitation import Filter
 from diffjax.data.kinds.storing import to_int16, wav_bytes
 from diffjax.evaluation import frechet_with_floor
 from diffjax.evaluation.samples import Real
@@ -58,38 +59,36 @@ def chosen(x: np.ndarray, num: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What is known of held-out sounds: the map `mel` of each, and how it becomes sounds again."""
+    """What is known of held-out sounds: the map `mel` of each, and the filter that it states."""
 
     trained: Trained
     mel: np.ndarray
 
     @property
-    def units(self) -> dict[str, Any]:
-        return dict(self.trained.experiment.form.units)
+    def filter(self) -> Filter:
+        return self.trained.experiment.form.filter
 
     def excitations(self, steps: int, seed: int = 0) -> np.ndarray:
-        """Draw excitations (N, L, 1) by the network."""
+        """Draw excitations (N, blocks, bins, 1) by the network."""
         job = self.trained.job(seed=seed, cond={"mel": self.mel}, steps=steps, batch_size=32)
-        return dataclasses.replace(job, form=job.form.stored).samples(len(self.mel)).x
+        plain = dataclasses.replace(job.form, units=())
+        return dataclasses.replace(job, form=plain).samples(len(self.mel)).x
 
     def white(self, seed: int = 0) -> np.ndarray:
-        """Draw white noise of deviation 1 as excitations (N, L, 1)."""
-        return np.random.default_rng(seed).normal(size=(*self.mel.shape[:2], 1))
+        """Draw white noise of deviation 1 as excitations."""
+        return np.random.default_rng(seed).normal(size=(*self.mel.shape[:3], 1))
 
     def filtered(self, y: np.ndarray) -> np.ndarray:
         """Return the sounds (N, L) of excitations, behind the filter alone."""
-        size = excitation.envelope(self.mel, self.units)
-        return spectra.shaped(y[..., 0], size, *self.units[excitation.FILTER])
+        return self.filter.filtered(y, self.mel)[..., 0]
 
     def sounds(self, y: np.ndarray) -> np.ndarray:
         """Return the sounds (N, L) of excitations, with their levels corrected."""
-        return excitation.sounds(y, self.mel, self.units)[..., 0]
+        return self.filter.sounds(y, self.mel)[..., 0]
 
     def corrected(self, x: np.ndarray) -> np.ndarray:
         """Return sounds (N, L) with their levels corrected."""
-        window, hop = self.units[excitation.FILTER]
-        levels = excitation.levels_of(self.mel, hop)
-        return spectra.levelled(x, levels, self.units["rate"], window=window, hop=hop)
+        return self.filter.corrected(x[..., None], self.mel)[..., 0]
 
     def mean(self, draw: Callable[[int], np.ndarray]) -> np.ndarray:
         """Return sounds (N, L) with the mean of DRAWS draws in log magnitude.
@@ -105,7 +104,7 @@ class Given:
 
 def makers(given: Given, x: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     """Return what makes sounds (N, L) of the mel bands of the held-out sounds x, by name."""
-    rate, length, last = given.units["rate"], x.shape[1], STEPS[-1]
+    rate, length, last = given.filter.rate, x.shape[1], STEPS[-1]
     size, levels = np.abs(spectra.stft(x)), spectra.log_mel(x, rate)
     phases = lambda n, magnitudes: spectra.griffin_lim(magnitudes, length, iterations=n)
     least, smooth = spectra.magnitude(levels, rate), spectra.envelope(levels, rate)
@@ -169,12 +168,12 @@ def study(run: Path, out: Path, num: int) -> None:
     test = source("test")
     rate = dict(test.form.units)["rate"]
     index = chosen(test[np.arange(len(test))]["x"] / 32768.0, num)
-    items = test[index]
-    x = items["x"][..., 0] / 32768.0
+    x = test[index]["x"][..., 0] / 32768.0
+    given = Given(trained, trained.experiment.source("test")[index]["mel"])
     real = Real(source, reading, len(source("train")), out, EXTRACTORS["mel"])
     report: dict[str, Any] = {"step": trained.step, "sounds": len(x), "rows": {}}
     sounds = {"true": x}
-    for name, make in makers(Given(trained, items["mel"]), x).items():
+    for name, make in makers(given, x).items():
         began = time.process_time()
         sounds[name] = make()
         seconds = time.process_time() - began

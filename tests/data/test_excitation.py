@@ -5,6 +5,7 @@ import pytest
 
 from diffjax import builder, data
 from diffjax.config import ConfigError
+from diffjax.data.excitation import Filter
 from diffjax.data.excited import excited
 from diffjax.data.form import from_json
 from diffjax.data.kinds.storing import wav_bytes
@@ -48,6 +49,7 @@ def test_sounds_come_back_from_their_excitations(folder, maps):
         assert sounds.dtype == np.float32 and np.abs(sounds).max() <= 1
         assert distance(sounds[..., 0], true["x"][..., 0] / 32768).max() < 0.4
         assert 0.3 < items["x"].std() < 1.5  # the sounds have 40 dB between their parts
+        assert items["x"].shape[1:] == source.form.shape == (*items["mel"].shape[1:3], 1)
     assert not np.array_equal(source.draw(number, number, 0)["x"], source[number]["x"])
 
 
@@ -57,11 +59,23 @@ def test_the_form_says_what_samples_become(folder):
     form = reading.form(source)
     again = from_json(form.as_json())
     for of in (form, again):
-        assert of.excites and of.dtype == "float32" and of.names == ["mel"]
-        assert tuple(dict(of.units)["filter"]) == (256, 32)
+        assert of.excites and (of.kind, of.shape) == ("latent", (16, 128, 1))
+        assert of.filter == (RATE, 256, 32, 40) and of.names == ["mel"]
         assert not of.stored.excites and dict(of.stored.units) == {"rate": RATE}
-    loud = form.completed(1e4 * np.ones((1, 2048, 1)), {"mel": np.full((1, 2048, 40), 2.5)})
+        assert (of.stored.kind, of.stored.shape) == ("audio", (2048, 1))
+    loud = form.completed(1e4 * np.ones((1, 16, 128, 1)), {"mel": np.full((1, 16, 128, 4), 2.5)})
     assert np.abs(loud).max() == 1
+
+
+def test_levels_are_known_from_the_grid_of_a_network():
+    """The filter would have another envelope than that of the sound."""
+    of, rng = Filter(RATE, 256, 64, 40), np.random.default_rng(0)
+    levels = rng.uniform(size=(3, 16, 40))
+    grid = of.on_grid(levels)
+    assert grid.shape == (3, 8, 128, 2)
+    np.testing.assert_allclose(of.levels(grid), levels, atol=1e-6)
+    flat = of.on_grid(np.broadcast_to(levels[:, :, :1], levels.shape))
+    np.testing.assert_allclose(flat[:, :, 0, 1], 5 * (levels[:, 1::2, 0] - 0.5), atol=1e-6)
 
 
 def test_other_sources_of_sounds_are_kept_in_memory(folder):
@@ -79,6 +93,8 @@ def test_other_sources_of_sounds_are_kept_in_memory(folder):
     [
         ({"maps": ()}, r"excitation=True: needs maps=\('mel',\); the audio items \(2048, 1\)"),
         ({"crop": 512}, "crop=512: excitations are of whole sounds"),
+        ({"length": 2000}, "length=2000: needs a multiple of window / 2 = 128, at least 256"),
+        ({"maps": ("mel:hop=48",)}, "hop=48: must divide window / 2 = 128"),
         ({"hidden": "way=end"}, "hidden=.*: excitations are of whole sounds"),
     ],
 )

@@ -46,6 +46,19 @@ def test_the_spectrum_of_autoregressive_noise_is_the_closed_form():
     np.testing.assert_allclose(found[4:-4], exact[4:-4], rtol=0.08)
 
 
+@pytest.mark.parametrize(("length", "bins"), [(512, 64), (90, 10), (64, 64)])
+def test_the_lapped_transform_is_orthogonal_and_finds_tones(length, bins):
+    """White noise would be coloured, and harmonics be spread over frequencies."""
+    m = spectra.lapped(np.eye(length), bins).reshape(length, -1)
+    np.testing.assert_allclose(m @ m.T, np.eye(length), atol=1e-12)
+    x = np.random.default_rng(0).normal(size=(2, length))
+    np.testing.assert_allclose(spectra.unlapped(spectra.lapped(x, bins)), x, atol=1e-12)
+    tone = np.sin(np.pi * (bins // 2 + 0.5) / bins * np.arange(length))
+    power = spectra.lapped(tone, bins)[1:-1] ** 2
+    near = power[:, bins // 2 - 1 : bins // 2 + 2].sum()
+    assert near >= 0.98 * power.sum()
+
+
 def test_bands_share_each_frequency_and_stand_in_mel():
     """A tone between two bands would be louder or softer than one in a band."""
     bank = spectra.filters(20, RATE)
@@ -190,3 +203,9 @@ def test_maps_of_sounds_are_levels_on_their_grid():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         mel(np.zeros((1, 512, 1), np.float32), rate=RATE, **settings)
+
+
+@pytest.mark.parametrize("bins", [7, 0, 48])
+def test_blocks_that_do_not_fill_a_sound_are_refused(bins):
+    with pytest.raises(ValueError, match=f"bins={bins}: must be even and divide the 512 samples"):
+        spectra.lapped(np.zeros(512), bins)
