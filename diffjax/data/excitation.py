@@ -85,6 +85,10 @@ class Filter(NamedTuple):
         parts = at.reshape(len(at), -1, self.frames, self.bins)
         return parts.swapaxes(2, 3).astype(np.float32)
 
+    def read(self, mel: Float[np.ndarray, "b l bands"]) -> Map:
+        """Return the map `maps.mel` of sounds as the map on the grid of their excitations."""
+        return self.on_grid(mel[:, :: self.hop] / UNIT + CENTRE)
+
     def levels(self, grid: Map) -> Levels:
         """Return the levels that a map states: the inverse of `on_grid`, in least squares."""
         at = np.asarray(grid, np.float64).swapaxes(2, 3).reshape(len(grid), -1, self.bins)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffjax.data.excitation import CENTRE, FILTER, MEL, UNIT, Filter
+from diffjax.data.excitation import FILTER, MEL, Filter
 from diffjax.data.form import Form
 from diffjax.data.maps import Mapped
 from diffjax.data.source import Drawn, Source, load
@@ -65,7 +65,7 @@ class Excited:
 
     def _excited(self, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         x, of = np.asarray(self.source.form.items.normalise(items["x"])), self.filter
-        grid = of.on_grid(items[MEL][:, :: of.hop] / UNIT + CENTRE)
+        grid = of.read(items[MEL])
         return {**items, "x": of.blocks(x, of.levels(grid)), MEL: grid}
 
     def kept(self) -> Excited:

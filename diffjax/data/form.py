@@ -143,6 +143,11 @@ class Form:
         units = dict(self.units)
         return excitation.Filter(units["rate"], *units[excitation.FILTER])
 
+    def read(self, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return maps of stored items as the network reads them: on its grid."""
+        on_grid = {excitation.MEL: self.filter.read} if self.excites else {}
+        return {k: on_grid[k](v) if k in on_grid else v for k, v in maps.items()}
+
     def completed(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return samples (N, ...) with what their conditions determine.
 
