@@ -100,7 +100,7 @@ def lapped(x: Sound, bins: int) -> Float[np.ndarray, "*b blocks bins"]:
     """
     if bins < 2 or bins % 2 or x.shape[-1] % bins:
         raise ValueError(f"bins={bins}: must be even and divide the {x.shape[-1]} samples")
-    return dct(_turned(x.reshape(*x.shape[:-1], -1, bins), -1), 4, norm="ortho")
+    return _cosines(_turned(x.reshape(*x.shape[:-1], -1, bins), -1))
 
 
 def unlapped(blocks: Float[np.ndarray, "*b blocks bins"]) -> Sound:
@@ -110,8 +110,13 @@ def unlapped(blocks: Float[np.ndarray, "*b blocks bins"]) -> Sound:
     >>> bool(np.allclose(unlapped(lapped(x, 16)), x))
     True
     """
-    x = _turned(dct(blocks, 4, norm="ortho"), 1)
+    x = _turned(_cosines(blocks), 1)
     return x.reshape(*x.shape[:-2], -1)
+
+
+def _cosines(blocks: np.ndarray) -> np.ndarray:
+    """Return the orthogonal cosine transform of type 4 of the last axis: its own inverse."""
+    return np.asarray(dct(blocks, 4, norm="ortho"))
 
 
 def _turned(blocks: np.ndarray, sign: int) -> np.ndarray:

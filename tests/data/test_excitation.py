@@ -6,9 +6,10 @@ import pytest
 from diffjax import builder, data
 from diffjax.config import ConfigError
 from diffjax.data.excitation import Filter
-from diffjax.data.excited import excited
+from diffjax.data.excited import Excited, excited
 from diffjax.data.form import from_json
 from diffjax.data.kinds.storing import wav_bytes
+from diffjax.data.maps import Mapped, mel
 from diffjax.evaluation.spectral import distance
 
 RATE = 8000
@@ -33,7 +34,9 @@ def folder(tmp_path_factory):
 def opened(folder, maps=("mel",), **more):
     spec = {"name": f"sounds:{folder}", "length": 2048, "holdout": 0.3, "maps": maps}
     source, reading = builder.construct_data({**spec, "excitation": True, **more}, "data")
-    return source("train"), reading
+    found = source("train")
+    assert isinstance(found, Excited)
+    return found, reading
 
 
 @pytest.mark.parametrize("maps", [("mel",), ("mel:bands=20,window=128,hop=32",)])
@@ -82,7 +85,7 @@ def test_other_sources_of_sounds_are_kept_in_memory(folder):
     """Each epoch would compute excitations of sounds that it reads from a disk."""
     x = (32768 * np.stack([voice(1024, k) for k in range(3)])).astype(np.int16)
     inner = data.Memory(x, units=(("rate", RATE),))
-    source = excited(data.maps.Mapped(inner, {"mel": data.maps.mel}))
+    source = excited(Mapped(inner, {"mel": mel}))
     kept, index = source.kept(), np.arange(3)
     np.testing.assert_array_equal(kept[index]["x"], source[index]["x"])
     assert kept.labels().tolist() == [0, 0, 0] and kept.captions(index) == [[], [], []]
@@ -104,7 +107,7 @@ def test_what_has_no_excitation_is_refused(folder, settings, message):
 
 
 def test_sounds_of_several_channels_and_of_unequal_lengths_are_refused():
-    mapped = lambda source: data.maps.Mapped(source, {"mel": data.maps.mel})
+    mapped = lambda source: Mapped(source, {"mel": mel})
     rate = (("rate", RATE),)
     two = data.Memory(np.zeros((2, 512, 2), np.int16), units=rate)
     with pytest.raises(ValueError, match="excitation=True: the sounds have 2 channels; needs 1"):
