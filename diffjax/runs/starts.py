@@ -46,11 +46,6 @@ def starting(
         if strength is not None:
             raise ConfigError(f"--strength={strength}: applies to --from, which is missing")
         return None, 1.0
-    if experiment.form.excites:
-        raise ConfigError(
-            "--from: samples begin as excitations of sounds (config.data.excitation), which a file "
-            "of sounds does not hold; allowed: --control, whose levels the samples follow"
-        )
     strength = STRENGTH if strength is None else strength
     builder.refuse("--strength")(finite)(strength=strength)
     builder.refuse("--strength")(within)(0, 1, "(]", strength=strength)
@@ -60,6 +55,11 @@ def starting(
             "the other samplers"
         )
     decoding = decoding or experiment.decoding
+    if decoding.form.excites:
+        raise ConfigError(
+            "--from: samples begin as excitations of sounds (config.data.excitation), which a file "
+            "of sounds does not hold; allowed: --control, whose levels the samples follow"
+        )
     return decoding.encode(stored(start, decoding.stored)), strength
 
 
