@@ -28,7 +28,8 @@ class Form:
     kind: an entry of `data.kinds.KINDS`. shape: the shape of one item, as the network sees it.
     conditions: the inputs of the network besides the noise level and the item. dtype: the type of
     stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),);
-    `lengths` counts the training items of each length, from 0.
+    `lengths` counts the training items of each length, from 0, and `filter` states the window, the
+    hop and the bands of the filter that makes sounds of excitations (`data.excitation`).
     class_names: the names of the labels in order, where the source has names. texts: the names of
     the conditions that an encoder makes of captions. vocabulary: the words that the encoder knows,
     where it has learned them from the captions of training. encoder: the fingerprint of the weights
