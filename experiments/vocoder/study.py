@@ -138,12 +138,12 @@ def judged(real: Real, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def spectrograms(sounds: dict[str, np.ndarray], rate: float) -> np.ndarray:
+def spectrograms(sounds: dict[str, np.ndarray]) -> np.ndarray:
     """Return a picture of the levels of frequencies over time, a row for each maker."""
     rows = []
     for x in sounds.values():
-        size = np.abs(spectra.stft(x[:SHOWN]))
-        levels = np.log10(np.maximum(size, SILENCE)) / 4 + 1
+        size = np.abs(spectra.stft(x[:SHOWN], hop=32))
+        levels = np.log10(np.maximum(size, SILENCE)) / 4 + 1  # 0 to 1 for -80 dB to 0 dB
         grey = np.round(255 * np.clip(levels / 0.9, 0, 1)).astype(np.uint8)
         rows.append(grey.transpose(0, 2, 1)[None, :, ::-1, :, None])
     return plot.strips(rows, [*sounds], [str(k + 1) for k in range(min(SHOWN, len(x)))])
@@ -183,7 +183,7 @@ def study(run: Path, out: Path, num: int) -> None:
     report["rows"]["true"] = judged(real, x, x) | {"seconds": 0.0}
     write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
     shown = ("true", DIFFUSION, WHITE, f"Griffin-Lim {ITERATIONS[-1]}")
-    plot.save(out / "spectrograms.png", spectrograms({n: sounds[n] for n in shown}, rate))
+    plot.save(out / "spectrograms.png", spectrograms({n: sounds[n] for n in shown}))
     write_text(run / "listen.html", page(sounds, rate, run))
 
 
