@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,7 +45,7 @@ class Excited:
             units=(*form.units, (FILTER, (of.window, of.hop, of.bands))),
         )
 
-    @property
+    @functools.cached_property
     def filter(self) -> Filter:
         """The filter of the levels of the map, with its window and hop."""
         form = self.source.form
