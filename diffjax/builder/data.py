@@ -15,6 +15,7 @@ from diffjax.builder.maps import mapped
 from diffjax.config import Config, ConfigError, arguments, literal
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.enlarged import Enlarged, Reduced, Resized
+from diffjax.data.excited import excited
 from diffjax.data.hidden import Concealed, Hidden
 
 CHANGES: dict[str, Callable[..., Any]] = {
@@ -57,6 +58,8 @@ def construct_data(
     of_split = plain_source
     if reading.maps:
         of_split = mapped(plain_source, reading.maps, f"{place}.maps")
+    if reading.excitation:
+        of_split = _excited(of_split, place)
     if reading.encoded and not reading.encoder:
         raise ConfigError(f"{place}.encoded={reading.encoded}: needs {place}.encoder beside it")
     if reading.encoder:
@@ -106,6 +109,11 @@ def resizing(name: str, spec: Any, place: str) -> Any:
     spec = arguments(spec, place) if isinstance(spec, str) else spec
     fields(spec, place)
     return call(CHANGES[name], spec, place)
+
+
+def _excited(open_split: Callable[[str], Source], place: str) -> Callable[[str], Source]:
+    """Return `split -> source` of the excitations of sounds."""
+    return lambda split: refuse(place)(excited)(open_split(split))
 
 
 def _concealed(

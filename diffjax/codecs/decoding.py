@@ -58,9 +58,12 @@ class Decoding:
 
     @functools.cached_property
     def stored(self) -> Form:
-        """The form of stored items: that of the samples, or of images with their conditions."""
+        """The form of stored items: that of the samples, or of images with their conditions.
+
+        That of excitations is of sounds, which `Form.completed` makes of samples.
+        """
         if self.codec is None:
-            return self.form
+            return self.form.stored
         shape = self.codec.image_shape(self.form.shape)
         return dataclasses.replace(self.form, kind="image", shape=shape, dtype="uint8", units=())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffjax.data import conditions as arrays
+from diffjax.data import excitation
 from diffjax.data.kinds import Kind, lookup
 from diffjax.files import ending
 from diffjax.specs import Spec
@@ -29,7 +30,8 @@ class Form:
     kind: an entry of `data.kinds.KINDS`. shape: the shape of one item, as the network sees it.
     conditions: the inputs of the network besides the noise level and the item. dtype: the type of
     stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),);
-    `lengths` counts the training items of each length, from 0.
+    `lengths` counts the training items of each length, from 0, and `filter` states the window, the
+    hop and the bands of the filter that makes sounds of excitations (`data.excitation`).
     class_names: the names of the labels in order, where the source has names. texts: the names of
     the conditions that an encoder makes of captions. vocabulary: the words that the encoder knows,
     where it has learned them from the captions of training. encoder: the fingerprint of the weights
@@ -124,12 +126,39 @@ class Form:
                 f"share=(0.1,0.9), and the metrics of forecasts"
             )
 
+    @property
+    def excites(self) -> bool:
+        """True if items are excitations, of which `completed` makes sounds."""
+        return excitation.FILTER in dict(self.units)
+
+    @property
+    def stored(self) -> Form:
+        """The form of samples after `completed`: of sounds for excitations, elsewhere this one."""
+        if not self.excites:
+            return self
+        units = tuple(pair for pair in self.units if pair[0] != excitation.FILTER)
+        blocks, bins, channels = self.shape
+        return replace(self, kind="audio", shape=(blocks * bins, channels), units=units)
+
+    @property
+    def filter(self) -> excitation.Filter:
+        """The filter that makes sounds of excitations."""
+        units = dict(self.units)
+        return excitation.Filter(units["rate"], *units[excitation.FILTER])
+
+    def read(self, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return maps of stored items as the network reads them: on its grid."""
+        on_grid = {excitation.MEL: self.filter.read} if self.excites else {}
+        return {k: on_grid[k](v) if k in on_grid else v for k, v in maps.items()}
+
     def completed(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return samples (N, ...) with what their conditions determine.
 
         These are the values that the condition `known` states, and NaN beyond the length of each
-        item, where items have lengths.
+        item, where items have lengths. Excitations become the sounds of the condition `mel`.
         """
+        if self.excites:
+            x = self.filter.sounds(x, cond[excitation.MEL])
         if KNOWN in self.names:
             x = np.where(np.isnan(cond[KNOWN]), x, cond[KNOWN])
         if not self.ends:

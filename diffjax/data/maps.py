@@ -18,9 +18,10 @@ import numpy as np
 
 from diffjax import checks
 from diffjax.arrays import catalogue
+from diffjax.data.excitation import CENTRE, UNIT
 from diffjax.data.form import Form
 from diffjax.data.source import Captioned, Drawn, Source, load
-from diffjax.data.spectra import log_mel
+from diffjax.data.spectra import HOP, WINDOW, log_mel
 from diffjax.specs import Spec
 
 Images = np.ndarray
@@ -118,11 +119,12 @@ def blur(x: Images, width: float = 1.0) -> Images:
 
 
 def mel(
-    x: np.ndarray, rate: float, bands: int = 40, window: int = 256, hop: int = 64
+    x: np.ndarray, rate: float, bands: int = 40, window: int = WINDOW, hop: int = HOP
 ) -> np.ndarray:
-    """The levels of mel bands over time, (B, L, bands) in units of 100 dB: what a vocoder reads.
+    """The levels of mel bands over time, (B, L, bands): what a vocoder reads.
 
-    They are those of `spectra.log_mel` for the mean over channels, between frames linear in time.
+    They are those of `spectra.log_mel` for the mean over channels, between frames linear in time,
+    in units of 20 dB from the level of -50 dB, so that they lie in [-2.5, 2.5].
     A network with this condition makes sounds of mel spectrograms (arXiv:2009.09761).
 
     >>> mel(np.zeros((2, 512, 1)), rate=8000, bands=10).shape
@@ -133,7 +135,8 @@ def mel(
     before = np.minimum(place.astype(int), levels.shape[1] - 1)
     after = np.minimum(before + 1, levels.shape[1] - 1)
     share = (place - before)[:, None]
-    return ((1 - share) * levels[:, before] + share * levels[:, after]).astype(np.float32)
+    mixed = (1 - share) * levels[:, before] + share * levels[:, after]
+    return (UNIT * (mixed - CENTRE)).astype(np.float32)
 
 
 SOUNDS: dict[str, Callable[..., Any]] = catalogue(mel)

@@ -41,9 +41,10 @@ class Reading:
     so that training does not run the encoder. vocabulary: a run with whose words the vocabulary of
     the encoder begins, so that a run that begins with its weights knows them as the same words; new
     ones follow. maps: entries of `maps.MAPS`, as `name:argument=value`, that make conditions of
-    images. reduced: make items smaller, for the first network of a cascade. enlarged: add a smaller
-    version of each item as a condition, for super-resolution. hidden: add the item with a part
-    hidden as the condition `known`, for imputation. kind: the kind of the items, which
+    images. excitation: replace sounds by their excitations under the map `mel`
+    (`data.excitation`). reduced: make items smaller, for the first network of a cascade. enlarged:
+    add a smaller version of each item as a condition, for super-resolution. hidden: add the item
+    with a part hidden as the condition `known`, for imputation. kind: the kind of the items, which
     the source declares and a config does not set.
 
     Raises ValueError for a setting out of range.
@@ -71,6 +72,7 @@ class Reading:
     enlarged: Enlarged | None = None
     hidden: Hidden | None = None
     maps: tuple[str, ...] = ()
+    excitation: bool = False
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
@@ -82,6 +84,12 @@ class Reading:
             raise ValueError(f"memory={self.memory:g}: needs memory >= 0, in GB")
         if not self.timeout >= 0:
             raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits forever")
+        for name in ("crop", "reduced", "enlarged", "hidden"):
+            if self.excitation and getattr(self, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: excitations are of whole sounds; allowed: "
+                    f"excitation=False, or no {name}"
+                )
 
     def check(self, source: Source) -> None:
         """Raise ValueError for settings that `source` does not support."""

@@ -310,7 +310,7 @@ class Job:
         given = {k: np.asarray(v) for k, v in cond.items()}
         whole = lambda rows: np.stack([self.form.completed(np.asarray(x), given) for x in rows])
         x, x0 = map(whole, result.path)
-        return Trajectory(x, x0, plan.table.latest, self.form.kind)
+        return Trajectory(x, x0, plan.table.latest, self.form.stored.kind)
 
     def _batches(
         self,

@@ -127,5 +127,6 @@ def mapped(experiment: Experiment, cond: Mapping[str, Any], images: Any) -> dict
         )
     if twice := [name for name in taken if name in cond]:
         raise ConfigError(f"--control: --cond={twice[0]} sets it too; allowed: only one of them")
-    x = stored(images, form, "--control")
-    return {**cond, **computed({name: maps[name] for name in taken}, x, form)}
+    x = stored(images, form.stored, "--control")
+    found = computed({name: maps[name] for name in taken}, x, form.stored)
+    return {**cond, **form.read(found)}

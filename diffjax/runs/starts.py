@@ -55,6 +55,11 @@ def starting(
             "the other samplers"
         )
     decoding = decoding or experiment.decoding
+    if decoding.form.excites:
+        raise ConfigError(
+            "--from: samples begin as excitations of sounds (config.data.excitation), which a file "
+            "of sounds does not hold; allowed: --control, whose levels the samples follow"
+        )
     return decoding.encode(stored(start, decoding.stored)), strength
 
 

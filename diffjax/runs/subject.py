@@ -34,7 +34,8 @@ def compared_section(section: Config, data: str | None = None, codec: str = "") 
     if data:
         return data_section(data)
     if not codec and not section.get("codec"):
-        return {k: v for k, v in section.items() if k != "enlarged"}  # no metric reads conditions
+        unread = ("enlarged", "excitation")  # no metric reads conditions; samples are sounds
+        return {k: v for k, v in section.items() if k not in unread}
     name, _, text = str(section["name"]).partition(":")
     path = Path(text or section.get("path", "")).expanduser()
     origin = builder.refuse("config.data")(about)(path) if name == "latents" else None

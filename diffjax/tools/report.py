@@ -65,10 +65,9 @@ def real(record: Record) -> tuple[np.ndarray | None, str]:
         train = source("train")
         together = train.form.items.together is not None
         items = select(train, reading, POINTS if together else IMAGES)
-        decoding = builder.construct_decoding(
-            reading.codec, reading.form(train), "config.data.codec"
-        )
-        x = decoding(items.x) if decoding.codec else items.x
+        form = reading.form(train)
+        decoding = builder.construct_decoding(reading.codec, form, "config.data.codec")
+        x = decoding(items.x) if decoding.codec else form.completed(items.x, items.cond)
         shown = decoding.stored.items.joined(x, items.cond)
         return decoding.stored.picture(shown, items.label if together else None), ""
     except (ConfigError, OSError, ImportError) as error:

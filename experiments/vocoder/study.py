@@ -1,19 +1,22 @@
-"""A vocoder: sounds from mel bands, by diffusion in few and many steps, and by Griffin-Lim.
+"""A vocoder: sounds from mel bands, by diffusion of their excitation, and by Griffin-Lim.
 
     python -m experiments.vocoder.study --run=runs/vocoder --out=experiments/vocoder
 
-The run is that of the config `vocoder`. For held-out sounds of at least half a second each, the
-mel bands alone are given: to the network, with STEPS steps of DPM-Solver++; and to Griffin-Lim,
-with ITERATIONS. The log-spectral distance to the true sound is that of the metric `log_spectral`,
-and the Frechet distance in features of mel bands stands beside its floor. Two references say what
-the mel bands lose: Griffin-Lim with the true magnitudes, and the true sound with random phases.
-Writes vocoder.json and spectrograms, and into the run listen.html, which plays the sounds.
+The run is that of the config `vocoder`. For held-out sounds of half a second each, the mel bands
+alone are given: to the network, with STEPS steps of DPM-Solver++; to the same filter and correction
+of levels with white noise in place of the network; and to Griffin-Lim, with ITERATIONS, from two
+magnitudes that have the levels. A mean of DRAWS draws in log magnitude stands beside single draws.
+The log-spectral distance to the true sound is that of the metric `log_spectral`, and the Frechet
+distance in features of mel bands stands beside its floor. Two references say what the mel bands
+lose: Griffin-Lim with the true magnitudes, and the true sound with random phases. Writes
+vocoder.json and spectrograms, and into the run listen.html, which plays the sounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
 import html
 import json
 import time
@@ -23,22 +26,27 @@ from typing import Any
 
 import numpy as np
 
-from diffjax import cli, plot
+from diffjax import builder, cli, plot
 from diffjax.data import spectra
+from diffjax.data.excitation import Filter
 from diffjax.data.kinds.storing import to_int16, wav_bytes
 from diffjax.evaluation import frechet_with_floor
 from diffjax.evaluation.samples import Real
-from diffjax.evaluation.spectral import distance
+from diffjax.evaluation.spectral import SILENCE, distance
 from diffjax.features import EXTRACTORS, extract
 from diffjax.files import write_text
+from diffjax.runs.subject import compared_section
 from diffjax.runs.trained import Trained, load
 from diffjax.training.workdir import provenance
 from experiments.markdown import table
 
 FILE = "vocoder.json"
-STEPS, ITERATIONS, NUM, SHOWN = (2, 4, 8, 20), (32, 200), 128, 6
+STEPS, ITERATIONS, NUM, SHOWN, DRAWS = (4, 8, 20), (32, 200), 128, 6, 8
 QUIET = 0.01
 """Windows whose deviation is below this, such as pauses, are left out."""
+DIFFUSION, WHITE = f"diffusion, {STEPS[-1]} steps", "white excitation"
+FILTER, MEAN = "filter alone", f"mean of {DRAWS}"
+CORRECTED = f"Griffin-Lim {ITERATIONS[-1]} of the envelope, levels corrected"
 TRUE = "true magnitudes, Griffin-Lim 200"
 PHASES = "true magnitudes, random phases"
 
@@ -49,23 +57,72 @@ def chosen(x: np.ndarray, num: int) -> np.ndarray:
     return loud[np.linspace(0, len(loud) - 1, min(num, len(loud))).astype(int)]
 
 
-def makers(trained: Trained, index: np.ndarray, x: np.ndarray) -> dict[str, Callable[[], Any]]:
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What is known of held-out sounds: the map `mel` of each, and the filter that it states."""
+
+    trained: Trained
+    mel: np.ndarray
+
+    @property
+    def filter(self) -> Filter:
+        return self.trained.experiment.form.filter
+
+    def excitations(self, steps: int, seed: int = 0) -> np.ndarray:
+        """Draw excitations (N, blocks, bins, 1) by the network."""
+        job = self.trained.job(seed=seed, cond={"mel": self.mel}, steps=steps, batch_size=32)
+        plain = dataclasses.replace(job.form, units=())
+        return dataclasses.replace(job, form=plain).samples(len(self.mel)).x
+
+    def white(self, seed: int = 0) -> np.ndarray:
+        """Draw white noise of deviation 1 as excitations."""
+        return np.random.default_rng(seed).normal(size=(*self.mel.shape[:3], 1))
+
+    def filtered(self, y: np.ndarray) -> np.ndarray:
+        """Return the sounds (N, L) of excitations, behind the filter alone."""
+        return self.filter.filtered(y, self.mel)[..., 0]
+
+    def sounds(self, y: np.ndarray) -> np.ndarray:
+        """Return the sounds (N, L) of excitations, with their levels corrected."""
+        return self.filter.sounds(y, self.mel)[..., 0]
+
+    def corrected(self, x: np.ndarray) -> np.ndarray:
+        """Return sounds (N, L) with their levels corrected."""
+        return self.filter.corrected(x[..., None], self.mel)[..., 0]
+
+    def mean(self, draw: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Return sounds (N, L) with the mean of DRAWS draws in log magnitude.
+
+        The least expected squared distance of logarithms of magnitudes is that of their posterior
+        mean. Griffin-Lim finds the phases, beginning with those of the first draw.
+        """
+        draws = [self.sounds(draw(seed)) for seed in range(DRAWS)]
+        logs = np.mean([np.log(np.abs(spectra.stft(x)) + SILENCE) for x in draws], 0)
+        size, length = np.exp(logs) - SILENCE, draws[0].shape[-1]
+        return self.corrected(spectra.griffin_lim(size, length, iterations=32, start=draws[0]))
+
+
+def makers(given: Given, x: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     """Return what makes sounds (N, L) of the mel bands of the held-out sounds x, by name."""
-    rate, length = dict(trained.experiment.form.units)["rate"], x.shape[1]
-    size = np.abs(spectra.stft(x))
-    of_mel = lambda: spectra.magnitude(spectra.log_mel(x, rate), rate)
-    known = trained.experiment.source("test")[index]["mel"]
-
-    def drawn(steps: int) -> np.ndarray:
-        given: dict[str, Any] = {"cond": {"mel": known}, "steps": steps}
-        return trained.sample(len(index), batch_size=32, **given).x[..., 0] / 32768.0
-
-    phases = lambda n, make: lambda: spectra.griffin_lim(make(), length, iterations=n)
+    rate, length, last = given.filter.rate, x.shape[1], STEPS[-1]
+    size, levels = np.abs(spectra.stft(x)), spectra.log_mel(x, rate)
+    phases = lambda n, magnitudes: spectra.griffin_lim(magnitudes, length, iterations=n)
+    least, smooth = spectra.magnitude(levels, rate), spectra.envelope(levels, rate)
+    most = ITERATIONS[-1]
     return {
-        **{f"diffusion, {n} steps": (lambda n=n: drawn(n)) for n in STEPS},
-        **{f"Griffin-Lim {n}": phases(n, of_mel) for n in ITERATIONS},
-        TRUE: phases(200, lambda: size),
-        PHASES: phases(0, lambda: size),
+        **{
+            f"diffusion, {n} steps": (lambda n=n: given.sounds(given.excitations(n))) for n in STEPS
+        },
+        f"{DIFFUSION}, {FILTER}": lambda: given.filtered(given.excitations(last)),
+        f"{DIFFUSION}, {MEAN}": lambda: given.mean(lambda k: given.excitations(last, k)),
+        WHITE: lambda: given.sounds(given.white()),
+        f"{WHITE}, {FILTER}": lambda: given.filtered(given.white()),
+        f"{WHITE}, {MEAN}": lambda: given.mean(given.white),
+        **{f"Griffin-Lim {n}": (lambda n=n: phases(n, least)) for n in ITERATIONS},
+        f"Griffin-Lim {most} of the envelope": lambda: phases(most, smooth),
+        CORRECTED: lambda: given.corrected(phases(most, smooth)),
+        TRUE: lambda: phases(200, size),
+        PHASES: lambda: phases(0, size),
     }
 
 
@@ -81,12 +138,13 @@ def judged(real: Real, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def spectrograms(sounds: dict[str, np.ndarray], rate: float) -> np.ndarray:
-    """Return a picture of the mel bands over time of the first sounds, a row for each maker."""
+def spectrograms(sounds: dict[str, np.ndarray]) -> np.ndarray:
+    """Return a picture of the levels of frequencies over time, a row for each maker."""
     rows = []
     for x in sounds.values():
-        levels = spectra.log_mel(x[:SHOWN], rate)
-        grey = np.round(255 * np.clip((levels - 0.2) / 0.7, 0, 1)).astype(np.uint8)
+        size = np.abs(spectra.stft(x[:SHOWN], hop=32))
+        levels = np.log10(np.maximum(size, SILENCE)) / 4 + 1  # 0 to 1 for -80 dB to 0 dB
+        grey = np.round(255 * np.clip(levels / 0.9, 0, 1)).astype(np.uint8)
         rows.append(grey.transpose(0, 2, 1)[None, :, ::-1, :, None])
     return plot.strips(rows, [*sounds], [str(k + 1) for k in range(min(SHOWN, len(x)))])
 
@@ -105,15 +163,17 @@ def page(sounds: dict[str, np.ndarray], rate: int, folder: Path) -> str:
 def study(run: Path, out: Path, num: int) -> None:
     """Make sounds in every way and measure them; what is measured is written at once."""
     trained = load(run)
-    test = trained.experiment.source("test")
-    rate = dict(trained.experiment.form.units)["rate"]
+    section = compared_section(trained.config["data"])
+    source, reading = builder.construct_data(section, "config.data")
+    test = source("test")
+    rate = dict(test.form.units)["rate"]
     index = chosen(test[np.arange(len(test))]["x"] / 32768.0, num)
     x = test[index]["x"][..., 0] / 32768.0
-    e = trained.experiment
-    real = Real(e.source, e.reading, len(e.source("train")), out, EXTRACTORS["mel"])
+    given = Given(trained, trained.experiment.source("test")[index]["mel"])
+    real = Real(source, reading, len(source("train")), out, EXTRACTORS["mel"])
     report: dict[str, Any] = {"step": trained.step, "sounds": len(x), "rows": {}}
     sounds = {"true": x}
-    for name, make in makers(trained, index, x).items():
+    for name, make in makers(given, x).items():
         began = time.process_time()
         sounds[name] = make()
         seconds = time.process_time() - began
@@ -122,9 +182,8 @@ def study(run: Path, out: Path, num: int) -> None:
         print(name, found, flush=True)
     report["rows"]["true"] = judged(real, x, x) | {"seconds": 0.0}
     write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
-    shown = ("true", f"diffusion, {STEPS[1]} steps", f"diffusion, {STEPS[-1]} steps")
-    picked = {n: sounds[n] for n in (*shown, f"Griffin-Lim {ITERATIONS[-1]}")}
-    plot.save(out / "spectrograms.png", spectrograms(picked, rate))
+    shown = ("true", DIFFUSION, WHITE, f"Griffin-Lim {ITERATIONS[-1]}")
+    plot.save(out / "spectrograms.png", spectrograms({n: sounds[n] for n in shown}))
     write_text(run / "listen.html", page(sounds, rate, run))
 
 
