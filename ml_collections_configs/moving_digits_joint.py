@@ -1,6 +1,6 @@
 """Moving digits and their classes with a time each: p(x, y), p(x | y), p(y | x), p(x) of clips.
 
-python -m diffjax.train --config=configs/moving_digits_joint.py --workdir=runs/moving_digits_joint \\
+python -m diffjax.train --config=configs/moving_digits_joint.py --workdir=runs/joint_clips \\
     --resume_from=zoo:moving_digits --resume_partial
 """
 
