@@ -312,9 +312,8 @@ def unet(
     input and output are float32. kernel: filter that changes the resolution: (1, 1) averages and
     repeats, (1, 3, 3, 1) is smooth. scale_shift, rescale, epsilon, groups: see `Style`.
     """
-    style = Style(
-        scale_shift, rescale, check_kernel(kernel), resample == "projected_block", epsilon, groups
-    )
+    projected = resample == "projected_block"
+    style = Style(scale_shift, rescale, check_kernel(kernel), projected, epsilon, groups)
     module = UNet(
         channels=channels,
         multipliers=tuple(multipliers),
