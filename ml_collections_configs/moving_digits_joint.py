@@ -14,9 +14,16 @@ def get_config() -> ml_collections.ConfigDict:
         moving_digits.get_config().to_dict(),
         data=dict(name="joint_clips"),
         network=dict(cards=1),
-        loss=dict(condition_dropout=0.0, sizes=(8, 1), shared=0.2, known=0.2, past=0.0),
+        loss=dict(
+            condition_dropout=0.0,
+            sizes=(8, 1),
+            shared=0.2,
+            known=0.2,
+            past=0.4,
+            draw=dict(name="logit_normal", mean=1.5, std=1.5, importance=False),
+        ),
         optimizer=dict(
-            learning_rate=1.5e-3, warmup=100, schedule=dict(name="inverse_sqrt", reference=400)
+            learning_rate=2e-3, warmup=50, schedule=dict(name="inverse_sqrt", reference=400)
         ),
         sampling=dict(guidance=1.0, steps=20),
         train=dict(steps=2500, sample_every=2500, checkpoint_every=100),

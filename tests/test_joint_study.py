@@ -180,7 +180,7 @@ def test_bad_settings_of_clips_are_named(settings, message):
 
 @pytest.mark.parametrize(
     ("shape", "classes", "message"),
-    [((3, 16, 3, 1), 10, "at least 4 rows and columns"), ((3, 16, 16, 1), 1, "classes=1")],
+    [((3, 16, 1, 1), 10, "at least 2 rows and columns"), ((3, 16, 16, 1), 1, "classes=1")],
 )
 def test_cards_that_hold_no_class_are_refused(shape, classes, message):
     """Two classes would have one area."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,16 @@ CLASSES = 10
 class Card:
     """The layout of a clip (T, S, S, C) and a class in one item: T frames, and a card behind them.
 
-    The card is one more frame. It is divided into g x g areas, with the least g^2 >= classes; the
-    area of the class, counted row by row, has the value `scale`, and all else has -scale. shape:
-    that of the clip. classes: the number of classes. Raises ValueError for fewer than two classes,
-    for frames with fewer than g rows or columns, and for a scale outside (0, 1].
+    The card is one more frame, a tile of g x g pixels that is repeated over it, with the least g
+    for which 2^(g^2) >= classes. The pixels of the tile are the binary digits of the class, the
+    lowest one first, as -scale and scale. So each place of the card shows the class, which a
+    network of convolutions need not carry from place to place. shape: that of the clip. classes:
+    the number of classes. Raises ValueError for fewer than two classes, for frames with fewer than
+    g rows or columns, and for a scale outside (0, 1].
 
     >>> card = Card((8, 16, 16, 1), classes=10)
-    >>> card.positions, card.areas.shape, int(card.areas[0, -1])
-    ((8, 1), (16, 16), 3)
+    >>> card.positions, card.cards(np.array([6]))[0, 0, :2, :4, 0].tolist()
+    ((8, 1), [[-1.0, 1.0, -1.0, 1.0], [1.0, -1.0, 1.0, -1.0]])
     >>> items = card.pack(np.zeros((1, 8, 16, 16, 1)), np.array([7]))
     >>> items.shape, card.labels(items).tolist()
     ((1, 9, 16, 16, 1), [7])
@@ -49,8 +51,14 @@ class Card:
 
     @property
     def parts(self) -> int:
-        """The number g of areas along each side of the card."""
-        return math.isqrt(self.classes - 1) + 1
+        """The number g of pixels along each side of the tile."""
+        return next(g for g in itertools.count(1) if 2 ** (g * g) >= self.classes)
+
+    @property
+    def words(self) -> np.ndarray:
+        """The tile of each class, -1 or 1, as rows (classes, g^2)."""
+        digits = np.arange(self.classes)[:, None] >> np.arange(self.parts**2)
+        return 2.0 * (digits & 1) - 1
 
     @property
     def positions(self) -> tuple[int, int]:
@@ -58,15 +66,14 @@ class Card:
         return self.shape[0], 1
 
     @property
-    def areas(self) -> np.ndarray:
-        """The area (H, W) of each pixel of the card; those from `classes` on have no class."""
-        rows, columns = (np.arange(n) * self.parts // n for n in self.shape[1:3])
+    def places(self) -> np.ndarray:
+        """The pixel of the tile that each pixel of the card repeats, (H, W)."""
+        rows, columns = (np.arange(n) % self.parts for n in self.shape[1:3])
         return rows[:, None] * self.parts + columns
 
     def cards(self, label: Any) -> np.ndarray:
         """Return the cards (N, 1, H, W, C) of labels (N,), with values -scale and scale."""
-        hot = self.areas == np.asarray(label)[:, None, None]
-        card = np.where(hot, self.scale, -self.scale).astype(np.float32)
+        card = (self.scale * self.words[np.asarray(label)][:, self.places]).astype(np.float32)
         return np.broadcast_to(card[:, None, ..., None], (len(card), 1, *self.shape[1:]))
 
     def pack(self, x: Any, label: Any) -> np.ndarray:
@@ -78,11 +85,11 @@ class Card:
         return np.asarray(items)[:, : self.shape[0]]
 
     def labels(self, items: Any) -> np.ndarray:
-        """Return the labels (N,) of items, those of the areas with the largest means."""
-        card = np.asarray(items, np.float64)[:, self.shape[0] :].mean((1, -1)).reshape(-1)
-        card = card.reshape(len(items), -1)
-        member = self.areas.ravel() == np.arange(self.classes)[:, None]
-        return (card @ (member / member.sum(1, keepdims=True)).T).argmax(1)
+        """Return the labels (N,) of items, those whose tiles are nearest to the mean of a card."""
+        card = np.asarray(items, np.float64)[:, self.shape[0] :].mean((1, -1))
+        member = self.places.ravel() == np.arange(self.parts**2)[:, None]
+        tile = card.reshape(len(items), -1) @ (member / member.sum(1, keepdims=True)).T
+        return (tile @ self.words.T).argmax(1)
 
 
 @dataclass(frozen=True, eq=False)
