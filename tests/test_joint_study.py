@@ -150,7 +150,7 @@ def test_clips_of_the_source_are_moving_digits_with_their_classes():
     clips = data.moving_digits("train", size=200, frames=3)
     x = source[index]["x"]
     np.testing.assert_array_equal(source.card.images(x), clips[index]["x"])
-    np.testing.assert_array_equal(source.card.labels(x), clips.labels()[:30])
+    np.testing.assert_array_equal(source.card.labels(x / 127.5 - 1), clips.labels()[:30])
     assert x.dtype == np.uint8 and [*source[index]] == ["x"] and not source.form.conditions
     assert np.unique(x[:, 3]).tolist() == [64, 191]
 
