@@ -168,8 +168,14 @@ STUDIES = {
             "-m diffjax.train --workdir={out}/run --config=configs/digits_joint.py "
             "--config.train.steps=20",
             "-m experiments.joint.study --run={out}/run --out={out} --num=20 --steps=5",
+            "-m diffjax.train --workdir={out}/clips --config=configs/moving_digits_joint.py "
+            "--config.train.steps=20 --config.data.size=400 --config.network.channels=8 "
+            "--config.network.multipliers=(1,) --config.network.attention=() "
+            "--config.network.time_attention=(8,)",
+            "-m experiments.joint.clips --run={out}/clips --out={out} --num=4 --held-out=8 "
+            "--real=40 --steps=3",
         ),
-        1.5,
+        4,
     ),
     "policies": Study(
         (

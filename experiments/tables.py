@@ -33,6 +33,7 @@ from experiments.generative import claims, extra
 from experiments.generative import report as generative
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
+from experiments.joint import clips as joint_clips
 from experiments.joint import study as joint
 from experiments.lanes import study as lanes
 from experiments.latent import study as latent
@@ -220,7 +221,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "vocoder": vocoder.tables,
     "discrete": lambda folder: {**discrete.tables(folder), **words.tables(folder)},
     "distill3d": distill3d.tables,
-    "joint": joint.tables,
+    "joint": lambda folder: {**joint.tables(folder), **joint_clips.tables(folder)},
     "lanes": lanes.tables,
     "video": videos_and_compilation,
     "policies": policies_and_plans,

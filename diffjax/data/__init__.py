@@ -35,6 +35,7 @@ from diffjax.data.folder import folder
 from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
 from diffjax.data.joint import joint
+from diffjax.data.joint_clips import joint_clips
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.lines import lines
@@ -58,7 +59,7 @@ from diffjax.data.winds import winds
 SOURCES = catalogue(
     *(tfds, folder, webdataset, dreambooth, array, sounds, table, lines, winds, relief, latents),
     *(meshes, digits, diamonds, emoji, moons, checkerboard, series, joint, lorenz96, dw4, lj13),
-    *(demonstrations, molecules, conformers, moving_digits, clips),
+    *(demonstrations, molecules, conformers, moving_digits, joint_clips, clips),
 )
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "emoji",
     "folder",
     "joint",
+    "joint_clips",
     "latents",
     "lines",
     "lj13",

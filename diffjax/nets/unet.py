@@ -85,8 +85,11 @@ class UNet(nn.Module):
     output_pyramid: `skip` sums an output of every level. transformer: number of transformer blocks
     per level, in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has that of the
     last level. time_attention: heights at which each block, also of the middle, is followed by
-    attention over the frames at each place (`TimeAttention`). style: see `Style`. half: return the
-    outputs of the encoder, as the decoder reads them, and of the middle (`Network.encoder`).
+    attention over the frames at each place (`TimeAttention`). cards: the number of last frames that
+    are no later moments of the video, but pictures of something else about it, such as its class:
+    each has a learned vector, 0 at first, which is added to the embedding of its noise label.
+    style: see `Style`. half: return the outputs of the encoder, as the decoder reads them, and of
+    the middle (`Network.encoder`).
     """
 
     channels: int = 64
@@ -108,6 +111,7 @@ class UNet(nn.Module):
     output_pyramid: str = "none"
     transformer: tuple[int, ...] = ()
     time_attention: tuple[int, ...] = ()
+    cards: int = 0
     style: Style = PLAIN
     half: bool = False
 
@@ -137,6 +141,8 @@ class UNet(nn.Module):
             self.early_conditions,
         )
         emb = embed(x, c_noise, cond)
+        if self.cards:
+            emb = self._marked(emb, shape[1])
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
         stage, move = self._parts(emb, tokens, train, residuals.context)
         if self.time_attention:
@@ -190,6 +196,12 @@ class UNet(nn.Module):
             return conv(x, x.shape[-1], 2, padding=padding)
 
         return stage, move
+
+    def _marked(self, emb: Array, frames: int) -> Array:
+        """Return the embeddings (B T, W) of frames, of which the last ones are marked as cards."""
+        table = self.param("cards", zeros, (self.cards, emb.shape[-1]))
+        each = jnp.pad(table, ((frames - self.cards, 0), (0, 0))).astype(emb.dtype)
+        return emb + jnp.tile(each, (len(emb) // frames, 1))
 
     def _heads(self, width: int) -> int:
         return width // self.head_channels if self.head_channels else self.heads
@@ -292,6 +304,7 @@ def unet(
     output_pyramid: str = "none",
     transformer: tuple[int, ...] = (),
     time_attention: tuple[int, ...] = (),
+    cards: int = 0,
     scale_shift: bool = False,
     rescale: bool = False,
     epsilon: float = 1e-5,
@@ -303,9 +316,8 @@ def unet(
     input and output are float32. kernel: filter that changes the resolution: (1, 1) averages and
     repeats, (1, 3, 3, 1) is smooth. scale_shift, rescale, epsilon, groups: see `Style`.
     """
-    style = Style(
-        scale_shift, rescale, check_kernel(kernel), resample == "projected_block", epsilon, groups
-    )
+    projected = resample == "projected_block"
+    style = Style(scale_shift, rescale, check_kernel(kernel), projected, epsilon, groups)
     module = UNet(
         channels=channels,
         multipliers=tuple(multipliers),
@@ -326,6 +338,7 @@ def unet(
         output_pyramid=output_pyramid,
         transformer=tuple(transformer),
         time_attention=tuple(time_attention),
+        cards=cards,
         style=style,
     )
     return _network(module, dtype)

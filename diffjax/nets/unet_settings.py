@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffjax.checks import at_least, one_of, positive, within
 from diffjax.nets.conditions import Condition, Conditions, settled
+from diffjax.nets.conditions.base import kind
 from diffjax.nets.layers import EMBEDDINGS, VECTORS, at_sides
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 RESAMPLE = ("conv", "centred_conv", "filter", "block", "projected_block")
 INPUTS, OUTPUTS = ("none", "skip", "residual"), ("none", "skip")
+UNCARDED = ("length", "still")
+"""Kinds of conditions of videos that have no cards."""
 MECHANISMS = (*VECTORS, "cross", "beside")
 
 
@@ -39,6 +42,20 @@ def check(module: UNet) -> None:
     layers, levels = module.transformer, len(module.multipliers)
     if layers and (len(layers) != levels or min(layers) < 1):
         raise ValueError(f"transformer={layers}: needs a number >= 1 for each of {levels} levels")
+    _check_cards(module)
+
+
+def _check_cards(module: UNet) -> None:
+    """Raise ValueError for cards without videos, or of videos whose frames are not all there."""
+    at_least(0, cards=module.cards)
+    if module.cards and not module.time_attention:
+        raise ValueError(f"cards={module.cards}: needs time_attention, such as (8, 4)")
+    names = [entry.name for entry in module.conditions.entries if kind(entry) in UNCARDED]
+    if module.cards and names:
+        raise ValueError(
+            f"cards={module.cards}: not with the condition {names[0]!r}, for which the last frames "
+            f"are no cards; allowed: cards=0"
+        )
 
 
 def resized(module: UNet, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
@@ -74,6 +91,11 @@ def check_shape(module: UNet, shape: tuple[int, ...]) -> None:
     if videos and len(shape) != 5:
         asked = f"unet with time_attention={module.time_attention} and input {shape}"
         raise ValueError(f"{asked}: needs (B, T, H, W, C)")
+    if module.cards and shape[1] <= module.cards:
+        raise ValueError(
+            f"unet with cards={module.cards} and input {shape}: needs at least "
+            f"{module.cards + 1} frames, not {shape[1]}"
+        )
     factor, sides = module.patch * 2 ** (levels - 1), shape[1 + videos : -1]
     if not 1 <= len(sides) <= 3 or any(n % factor for n in sides):
         raise ValueError(

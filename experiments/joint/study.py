@@ -25,8 +25,9 @@ import numpy as np
 
 import diffjax
 from diffjax import cli, data, grids, plot, samplers
-from diffjax.arrays import pytree
+from diffjax.arrays import expand, pytree
 from diffjax.data.joint import Pair
+from diffjax.data.joint_clips import Card
 from diffjax.evaluation.gaussian import frechet_with_floor
 from diffjax.features.judge import fit
 from diffjax.files import write_text
@@ -54,7 +55,7 @@ class OwnMarginal:
 
     In the positions of the image both views are marginal + weight (conditional - marginal), where
     the marginal is the prediction with the positions of the label replaced by noise at t_max, so
-    training needs no dropout of labels. noise: (B, L, P), one draw for all rows.
+    training needs no dropout of labels. noise: (B, L, ...), one draw for all rows.
     """
 
     denoise: Denoise
@@ -67,7 +68,7 @@ class OwnMarginal:
         return self.denoise.sde
 
     def __call__(self, x: Any, t: Any, cond: Any = None, *, key: Any = None) -> Prediction:
-        image = self.image[None, :, None]
+        image = expand(jnp.broadcast_to(self.image, x.shape[:2]), x)
         without = jnp.where(image, x, self.noise)
         late = jnp.where(self.image[None], t, self.sde.t_max)
         one, other = self.denoise(x, t), self.denoise(without, late)
@@ -80,19 +81,43 @@ class OwnMarginal:
 
 @dataclass(frozen=True)
 class Laws:
-    """Samples of the laws of a trained network. pair: the layout of its items."""
+    """Samples of the laws of a trained network.
+
+    pair: the layout of its items. steps: those of the sampler. batch: the number of samples that
+    are drawn at once; it does not change them.
+    """
 
     trained: Any
-    pair: Pair
+    pair: Pair | Card
     steps: int = STEPS
+    batch: int = NUM
 
     def draw(self, law: str, items: np.ndarray, weight: float = 1.0, seed: int = 0) -> np.ndarray:
-        """Return one sample (N, L, P) for each item, which gives the lane that is known."""
-        denoise, sde = self.trained.denoise, self.trained.denoise.sde
-        squares, more = self.pair.positions
-        image = np.arange(squares + more) < squares
-        lane = {"image": image, "label": ~image, "": np.zeros_like(image)}
-        known, left, first = (lane[name] for name in LAWS[law])
+        """Return one sample (N, L, ...) for each item, which gives the lane that is known."""
+        sde, plan = self.trained.denoise.sde, self.plan(law)
+        image, known = self.lane("image"), self.lane(LAWS[law][0])
+        keys = jax.random.split(jax.random.key(seed), len(items))
+        x, keys = samplers.initial(sde, keys, items.shape[1:], plan.t[0])
+        x = jnp.where(expand(jnp.broadcast_to(known, x.shape[:2]), x), items, x)
+        noise = jax.random.normal(jax.random.key(seed + 1), x.shape)
+        made = []
+        for k in range(0, len(items), self.batch):
+            rows, denoise = slice(k, k + self.batch), self.trained.denoise
+            if weight != 1:
+                settings = noise[rows], jnp.asarray(image), jnp.asarray(weight)
+                denoise = OwnMarginal(denoise, *settings)
+            made.append(np.asarray(samplers.sample(denoise, plan, x[rows], keys[rows])))
+        return np.concatenate(made)
+
+    def lane(self, name: str) -> np.ndarray:
+        """Return which positions are in the lane `image` or `label`, or in none, bool (L,)."""
+        image = np.arange(sum(self.pair.positions)) < self.pair.positions[0]
+        return {"image": image, "label": ~image, "": np.zeros_like(image)}[name]
+
+    def plan(self, law: str) -> samplers.Table:
+        """Return the table of DDIM whose times of lanes are those of a law."""
+        sde = self.trained.denoise.sde
+        known, left, first = map(self.lane, LAWS[law])
         grid = grids.uniform(sde, self.steps)
         times = np.where(known, 0.0, grid[:, None])
         if first.any():
@@ -100,14 +125,7 @@ class Laws:
             earlier, later = np.append(grid, done), np.append(waits, grid)
             times = np.where(first, earlier[:, None], later[:, None])
         times[:, left] = sde.t_max
-        plan = samplers.lanes(samplers.ddim, sde, times)
-        keys = jax.random.split(jax.random.key(seed), len(items))
-        x, keys = samplers.initial(sde, keys, items.shape[1:], plan.t[0])
-        x = jnp.where(known[None, :, None], items, x)
-        if weight != 1:
-            noise = jax.random.normal(jax.random.key(seed + 1), x.shape)
-            denoise = OwnMarginal(denoise, noise, jnp.asarray(image), jnp.asarray(weight))
-        return np.asarray(samplers.sample(denoise, plan, x, keys))
+        return samplers.lanes(samplers.ddim, sde, times)
 
 
 def stored(images: np.ndarray) -> np.ndarray:

@@ -187,8 +187,8 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         (
             "data.name",
             "known: array, checkerboard, clips, conformers, demonstrations, diamonds, digits, "
-            "dreambooth, dw4, emoji, folder, joint, latents, lines, lj13, lorenz96, meshes, "
-            "molecules, moons, moving_digits, relief, "
+            "dreambooth, dw4, emoji, folder, joint, joint_clips, latents, lines, lj13, lorenz96, "
+            "meshes, molecules, moons, moving_digits, relief, "
             "series, sounds, table, tfds, webdataset, winds",
         ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),

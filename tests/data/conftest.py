@@ -39,6 +39,7 @@ def source(request) -> Callable[[str], Source]:
         "relief": lambda: {"path": str(of("tiny_relief")), "side": 4, "holdout": 0.3},
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
         "joint": dict,
+        "joint_clips": lambda: {"size": 200, "frames": 3},
         "lines": lambda: {"path": str(of("tiny_lines")), "length": 5, "holdout": 0.3},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,

@@ -89,6 +89,49 @@ def test_each_frame_has_its_own_time():
     assert moved(params).max((0, 2, 3, 4)).min() > 1e-4  # attention carries it to all frames
 
 
+def test_cards_begin_as_frames_and_are_marked_by_what_is_learned():
+    """Training could not begin with the weights of a network of clips, or a card be a frame."""
+    settings = VIDEO | {"conditions": (Label(3),)}
+    cond, x, c = {"label": jnp.array([2, -1])}, drawn(B, T, SIDE, SIDE, 1), jnp.array([3.0, 700.0])
+    plain, marked = unet(**settings), unet(**settings | {"cards": 1})
+    shapes = lambda network: jax.eval_shape(network.init, jax.random.key(0), x, c, cond)
+    params, more = random_like(shapes(plain)), shapes(marked)
+    assert {*more} - {*params} == {"cards"} and more["cards"].shape == (1, 32)
+    begun = marked.init(jax.random.key(0), x, c, cond)["cards"]
+    assert not np.asarray(begun).any()
+    apply = jax.jit(marked.apply)
+    same, none = (
+        apply(params | {"cards": begun}, x, c, cond),
+        jax.jit(plain.apply)(params, x, c, cond),
+    )
+    chex.assert_trees_all_close(same, none, rtol=1e-5, atol=1e-5)
+    learned = apply(params | {"cards": drawn(1, 32)}, x, c, cond)
+    apart = np.abs(learned - none).max((0, 2, 3, 4))
+    assert apart[2] > 1e-2 and apart[:2].min() > 1e-4  # attention over time tells the frames
+    off = fresh(params)
+    alone = apply(off | {"cards": drawn(1, 32)}, x, c, cond)
+    apart = np.abs(alone - apply(off | {"cards": begun}, x, c, cond)).max((0, 2, 3, 4))
+    assert apart[2] > 1e-2 and not apart[:2].any()  # the last frame alone is marked
+
+
+@pytest.mark.parametrize(
+    ("settings", "frames", "says"),
+    [
+        ({"cards": -1}, T, "cards=-1"),
+        ({"cards": 1, "time_attention": ()}, T, "cards=1: needs time_attention"),
+        ({"cards": 1, "conditions": (Still(),)}, T, "cards=1: not with the condition 'still'"),
+        ({"cards": 1, "conditions": (Length(T),)}, T, "cards=1: not with the condition 'length'"),
+        ({"cards": 3}, 3, "unet with cards=3 and input (1, 3, 4, 4, 1): needs at least 4 frames"),
+    ],
+)
+def test_cards_that_do_not_fit_are_refused_by_name(settings, frames, says):
+    """A card would be taken for padding or a still, or no frame be left."""
+    x, key = jnp.zeros((1, frames, SIDE, SIDE, 1)), jax.random.key(0)
+    begin = lambda: unet(**VIDEO | {"conditions": ()} | settings).init(key, x, jnp.ones(1), None)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        jax.eval_shape(begin)
+
+
 def test_gradients_reach_every_layer():
     """A layer would stay as it began, or a gradient not be finite."""
     network, params, (x, c), _ = made()

@@ -1,0 +1,30 @@
+"""Moving digits and their classes with a time each: p(x, y), p(x | y), p(y | x), p(x) of clips.
+
+python -m diffjax.train --config=configs/moving_digits_joint.py --workdir=runs/joint_clips \\
+    --resume_from=zoo:moving_digits --resume_partial
+"""
+
+import ml_collections
+
+from ml_collections_configs import moving_digits, parts
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return parts.changed(
+        moving_digits.get_config().to_dict(),
+        data=dict(name="joint_clips"),
+        network=dict(cards=1),
+        loss=dict(
+            condition_dropout=0.0,
+            sizes=(8, 1),
+            shared=0.2,
+            known=0.2,
+            past=0.4,
+            draw=dict(name="logit_normal", mean=1.5, std=1.5, importance=False),
+        ),
+        optimizer=dict(
+            learning_rate=2e-3, warmup=50, schedule=dict(name="inverse_sqrt", reference=400)
+        ),
+        sampling=dict(guidance=1.0, steps=20),
+        train=dict(steps=2500, sample_every=2500, checkpoint_every=100),
+    )
