@@ -45,21 +45,45 @@ class TimeAttention(nn.Module):
     rotary positions in time, so that any number of frames has a meaning. It begins as the identity.
     heads: their number, which divides the channels C into even parts. frames: T, of each video.
 
+    cards: how many of the last frames are cards, no later moments of the video. All frames attend
+    to those before the cards alone. A card also receives a projection of their mean at its place
+    and at all places, and they one of the mean of the cards at their place. Both begin at zero, so
+    the frames begin as those of a video without cards.
+
     The input (B T, *D, C) has the frames of a video one after the other. masks: see `over_time`.
     """
 
     heads: int
     frames: int
     style: Style = PLAIN
+    cards: int = 0
 
     @nn.compact
     def __call__(self, x: Grid, masks: Masks) -> Grid:
         c, videos = x.shape[-1], x.shape[0] // self.frames
         width = c // self.heads
-        qkv = Dense(3 * c, name="qkv")(self.style.norm()(x))
+        h = self.style.norm()(x)
+        qkv = Dense(3 * c, name="qkv")(h)
         qkv = qkv.reshape(videos, -1, 3, self.heads, width)
         turn = rotations((self.frames,), width)
         turn = jnp.repeat(turn, qkv.shape[1] // self.frames, 0)
         q, k = (rotate(qkv[:, :, i], turn) for i in range(2))
+        if self.cards:
+            there = jnp.arange(self.frames) < self.frames - self.cards
+            masks = (jnp.tile(there, (videos, 1)), None)
         out = over_time(q, k, qkv[:, :, 2], self.frames, masks).reshape(x.shape)
-        return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(out))
+        out = Dense(c, kernel_init=zeros, name="out")(out)
+        return self.style.add(x, out + self._exchanged(h, videos) if self.cards else out)
+
+    def _exchanged(self, h: Grid, videos: int) -> Grid:
+        """Return what the frames of each video receive from its cards, and the cards from them."""
+        features = nn.silu(h).reshape(videos, self.frames, -1, h.shape[-1])
+        clip, card = jnp.split(features, [self.frames - self.cards], 1)
+        here = clip.mean(1)
+        seen = jnp.concatenate(
+            [here, jnp.broadcast_to(here.mean(1, keepdims=True), here.shape)], -1
+        )
+        send = lambda name, a: Dense(h.shape[-1], kernel_init=zeros, name=name)(a)[:, None]
+        to_clip = jnp.broadcast_to(send("of_cards", card.mean(1)), clip.shape)
+        to_card = jnp.broadcast_to(send("of_clip", seen), card.shape)
+        return jnp.concatenate([to_clip, to_card], 1).reshape(h.shape)

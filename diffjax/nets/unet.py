@@ -87,9 +87,10 @@ class UNet(nn.Module):
     last level. time_attention: heights at which each block, also of the middle, is followed by
     attention over the frames at each place (`TimeAttention`). cards: the number of last frames that
     are no later moments of the video, but pictures of something else about it, such as its class:
-    each has a learned vector, 0 at first, which is added to the embedding of its noise label.
-    style: see `Style`. half: return the outputs of the encoder, as the decoder reads them, and of
-    the middle (`Network.encoder`).
+    each has a learned vector, 0 at first, which is added to the embedding of its noise label, and
+    the other frames see cards only by projections that begin at 0 (`TimeAttention`). style: see
+    `Style`. half: return the outputs of the encoder, as the decoder reads them, and of the middle
+    (`Network.encoder`).
     """
 
     channels: int = 64
@@ -215,7 +216,8 @@ class UNet(nn.Module):
             if x.shape[1] not in self.time_attention:
                 return x
             name = f"TimeAttention_{next(numbers)}"
-            return layer(self._heads(x.shape[-1]), frames, self.style, name=name)(x, masks)
+            settings = (self._heads(x.shape[-1]), frames, self.style, self.cards)
+            return layer(*settings, name=name)(x, masks)
 
         return joined
 

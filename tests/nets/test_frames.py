@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from drawing import random_like
 
+from diffjax.io.trees import flat, nested
 from diffjax.nets import unet
 from diffjax.nets.conditions import Label, Length, Still, To, Tokens
 from diffjax.nets.frames import TimeAttention
@@ -89,29 +90,40 @@ def test_each_frame_has_its_own_time():
     assert moved(params).max((0, 2, 3, 4)).min() > 1e-4  # attention carries it to all frames
 
 
-def test_cards_begin_as_frames_and_are_marked_by_what_is_learned():
+def test_frames_begin_as_those_of_videos_without_cards():
     """Training could not begin with the weights of a network of clips, or a card be a frame."""
-    settings = VIDEO | {"conditions": (Label(3),)}
-    cond, x, c = {"label": jnp.array([2, -1])}, drawn(B, T, SIDE, SIDE, 1), jnp.array([3.0, 700.0])
+    settings = VIDEO | {"conditions": ()}
+    x, c = drawn(B, T, SIDE, SIDE, 1), drawn(B, T) ** 2
     plain, marked = unet(**settings), unet(**settings | {"cards": 1})
-    shapes = lambda network: jax.eval_shape(network.init, jax.random.key(0), x, c, cond)
-    params, more = random_like(shapes(plain)), shapes(marked)
-    assert {*more} - {*params} == {"cards"} and more["cards"].shape == (1, 32)
-    begun = marked.init(jax.random.key(0), x, c, cond)["cards"]
-    assert not np.asarray(begun).any()
-    apply = jax.jit(marked.apply)
-    same, none = (
-        apply(params | {"cards": begun}, x, c, cond),
-        jax.jit(plain.apply)(params, x, c, cond),
-    )
-    chex.assert_trees_all_close(same, none, rtol=1e-5, atol=1e-5)
-    learned = apply(params | {"cards": drawn(1, 32)}, x, c, cond)
-    apart = np.abs(learned - none).max((0, 2, 3, 4))
-    assert apart[2] > 1e-2 and apart[:2].min() > 1e-4  # attention over time tells the frames
-    off = fresh(params)
-    alone = apply(off | {"cards": drawn(1, 32)}, x, c, cond)
-    apart = np.abs(alone - apply(off | {"cards": begun}, x, c, cond)).max((0, 2, 3, 4))
-    assert apart[2] > 1e-2 and not apart[:2].any()  # the last frame alone is marked
+    shapes = lambda network: jax.eval_shape(network.init, jax.random.key(0), x, c, None)
+    params, wanted = random_like(shapes(plain)), jax.tree.map(jnp.zeros_like, shapes(marked))
+    begun = marked.init(jax.random.key(0), x, c, None)
+    more = {path for path in flat(wanted) if path not in flat(params)}
+    assert len(more) == 1 + 5 * 4 and all(not np.asarray(flat(begun)[k]).any() for k in more)
+    with_more = lambda value: nested(flat(params) | {k: value(flat(wanted)[k]) for k in more})
+    apply, alone = jax.jit(marked.apply), jax.jit(plain.apply)(params, x[:, :-1], c[:, :-1], None)
+    start = apply(with_more(jnp.zeros_like), x, c, None)
+    chex.assert_trees_all_close(start[:, :-1], alone, rtol=1e-5, atol=1e-5)
+    learned = with_more(lambda a: 0.3 * drawn(*a.shape))
+    of_card = np.abs(apply(learned, x.at[:, -1].add(1.0), c, None) - apply(learned, x, c, None))
+    assert of_card.max((0, 2, 3, 4)).min() > 1e-3  # all frames see the card
+    of_clip = np.abs(apply(learned, x.at[:, 0].add(1.0), c, None) - apply(learned, x, c, None))
+    assert of_clip.max((0, 2, 3, 4)).min() > 1e-3
+
+
+def test_a_card_is_no_moment_of_a_video():
+    """The nearest frame would take its pixels for what comes next."""
+    layer = TimeAttention(heads=2, frames=3, cards=1)
+    x, masks = drawn(3 * B, 2, 1, 8), (None, None)
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x, masks))["params"]
+    silent = params | {k: jax.tree.map(jnp.zeros_like, params[k]) for k in ("of_cards", "of_clip")}
+    other = x.reshape(B, 3, 2, 1, 8).at[:, 2].set(drawn(B, 2, 1, 8, seed=1)).reshape(x.shape)
+    apply = jax.jit(layer.apply)
+    clips = lambda params, x: apply({"params": params}, x, masks).reshape(B, 3, 2, 1, 8)[:, :2]
+    chex.assert_trees_all_equal(clips(silent, x), clips(silent, other))
+    told = clips(params, other) - clips(params, x)
+    assert np.abs(told).max() > 1e-2
+    chex.assert_trees_all_close(told[:, 0], told[:, 1], rtol=1e-4, atol=1e-4)  # alike at all times
 
 
 @pytest.mark.parametrize(
