@@ -134,7 +134,7 @@ STUDIES = {
             "--config.data.name=sounds:$SOUNDS --config.train.steps=20",
             "-m experiments.vocoder.study --run={out}/run --out={out} --num=8",
         ),
-        2.5,
+        3,
         needs="SOUNDS",
     ),
     "discrete": Study(
