@@ -79,7 +79,9 @@ def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
     np.testing.assert_array_equal(same.predict(x), judge.predict(x))
     whole = digits("train")
     other = Memory(whole.x, (whole.label + 1) % 10, 10)
-    names = {module._fingerprint(data.x, data, flip) for data in (whole, other) for flip in (False, True)}
+    names = {
+        module._fingerprint(data.x, data, flip) for data in (whole, other) for flip in (False, True)
+    }
     assert len(names) == 4
 
 
