@@ -1,0 +1,201 @@
+"""Spoken digits by class: does an independent classifier hear the word that was asked for?
+
+    python -m experiments.spoken.speak --out=data/spoken
+    python -m diffjax.train --config=configs/spoken.py --workdir=runs/spoken
+    python -m experiments.spoken.study --run=runs/spoken --out=experiments/spoken
+
+Sounds of all classes are generated with each of several guidance weights. The classifier of mel
+bands, which is fitted to the training sounds, says which of them have the class that was asked for.
+The Frechet distances in features of mel bands and of the classifier stand beside their floors, and
+beside those of held-out voices. The distances to the nearest training sound, between pictures of
+mel bands, stand beside those of held-out voices and those of training sounds to each other.
+Sounds are stored in the run, so that a second call measures them only. Writes spoken.json and
+spectrograms.png, and into the run listen.html, which plays a sound of each class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import diffjax
+from diffjax import cli, plot
+from diffjax.data.kinds.players import page
+from diffjax.evaluation import Real, Samples, frechet
+from diffjax.evaluation.neighbours import nearest
+from diffjax.features import EXTRACTORS
+from diffjax.files import read_arrays, write_arrays, write_text
+from diffjax.intervals import wilson
+from diffjax.training.workdir import provenance
+from experiments.markdown import number, table
+
+FILE = "spoken.json"
+NUM, STEPS, WEIGHTS, MOST = 500, 20, (1.0, 1.5, 2.0, 3.0), 10_000
+BEFORE = 128
+"""Samples at the beginning of a sound, 16 ms, before which no word begins in most sounds."""
+HELD_OUT = "held-out voices"
+
+
+def drawn(trained: Any, weight: float, num: int, steps: int, folder: Path) -> Samples:
+    """Return sounds of all classes in turn with a guidance weight, stored in `folder`."""
+    label = np.arange(num) % trained.experiment.form.classes
+    file = folder / f"spoken-{trained.step}-{weight:g}-{steps}-{num}.npz"
+    if not file.exists():
+        begin = time.process_time()
+        x = trained.sample(num, label=label.tolist(), guidance=weight, steps=steps, batch_size=50).x
+        write_arrays(file, {"x": x, "seconds": np.array(time.process_time() - begin)})
+    return Samples(read_arrays(file)["x"], label)
+
+
+def level(x: np.ndarray) -> float | None:
+    """Return the median level (dB) of the first 16 ms of int16 sounds (N, L, 1), below full scale.
+
+    It is None where most of these beginnings are silent.
+
+    >>> round(level(np.full((3, 200, 1), 328, np.int16)))
+    -40
+    """
+    power = float(np.median(np.mean((x[:, :BEFORE, 0] / 32768.0) ** 2, 1)))
+    return round(10 * float(np.log10(power)), 1) if power > 0 else None
+
+
+def measured(spaces: dict[str, Real], samples: Samples) -> dict[str, Any]:
+    """Return the agreement of a classifier with the classes, and the distances of both spaces."""
+    label = np.asarray(samples.label)
+    right = spaces["classifier"].judge.right(samples.x, label)
+    each = {str(k): round(float(right[label == k].mean()), 3) for k in np.unique(label).tolist()}
+    return {
+        "count": len(samples.x),
+        "agreement": float(right.mean()),
+        "interval": wilson(float(right.mean()), len(right)),
+        "of_classes": each,
+        "quiet": level(samples.x),
+        **{f"frechet_{name}": frechet(real, samples)["ratio"] for name, real in spaces.items()},
+    }
+
+
+def near(x: np.ndarray, train: np.ndarray, others: bool = False) -> dict[str, float]:
+    """Return the median and least distance of items (N, D) to training items (M, D).
+
+    others: whether the items are training items, whose distance to another one is meant.
+
+    >>> near(np.array([[0.0], [3.0]]), np.array([[1.0], [5.0]]))
+    {'median': 1.5, 'least': 1.0}
+    """
+    distance = nearest(x, train, 2 if others else 1)[0][:, -1]
+    return {
+        "median": round(float(np.median(distance)), 3),
+        "least": round(float(distance.min()), 3),
+    }
+
+
+def copies(real: Real, sounds: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the distances of sounds to the nearest training sounds, as pictures of mel bands.
+
+    A distance is the root of the mean squared difference of levels, in decibels.
+    """
+    see = lambda x: np.concatenate(
+        [real.judge.see(part).astype(np.float32) for part in np.array_split(x, 1 + len(x) // 200)]
+    )
+    train = see(real.train.x)
+    scale = 80 / 255 / np.sqrt(train[0].size)
+    flat = lambda a: scale * a.reshape(len(a), -1)
+    every = {name: near(flat(see(x)), flat(train)) for name, x in sounds.items()}
+    some = flat(train[:: max(1, len(train) // 500)])
+    return every | {"training sounds, to others": near(some, flat(train), others=True)}
+
+
+def spectrograms(real: Real, rows: dict[str, np.ndarray], titles: list[str]) -> np.ndarray:
+    """Return a picture of the mel bands over time of one sound of each class, a row for each."""
+    seen = [
+        real.judge.see(x[: len(titles)]).transpose(0, 2, 1, 3)[None, :, ::-1] for x in rows.values()
+    ]
+    return plot.strips(seen, [*rows], titles)
+
+
+def study(run: str, out: Path, weights: list[float], num: int, steps: int) -> None:
+    """Generate sounds with each weight and measure them; what is measured is written at once."""
+    trained = diffjax.load(run)
+    e, folder = trained.experiment, Path(run)
+    spaces = {
+        name: Real(e.source, e.reading, MOST, folder / "evaluation", EXTRACTORS[name])
+        for name in ("mel", "classifier")
+    }
+    real, names = spaces["classifier"], list(e.form.class_names)
+    pick = np.linspace(0, len(real.test) - 1, min(num, len(real.test))).astype(int)
+    held = Samples(real.test.x[pick], real.test.labels()[pick])
+    report: dict[str, Any] = {
+        "step": trained.step,
+        "steps": steps,
+        "classes": names,
+        "rows": {HELD_OUT: measured(spaces, held)},
+    }
+    one = [int(np.flatnonzero(real.test.labels() == k)[7 * k % 60]) for k in range(len(names))]
+    shown, sounds = {HELD_OUT: real.test.x[one]}, {HELD_OUT: held.x}
+    for weight in weights:
+        name = f"guidance {weight:g}"
+        samples = drawn(trained, weight, num, steps, folder)
+        report["rows"][name] = measured(spaces, samples)
+        sounds[name], shown[name] = samples.x, samples.x[: len(names)]
+        print(name, report["rows"][name], flush=True)
+        write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
+    report["nearest"] = copies(real, sounds)
+    write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
+    plot.save(out / "spectrograms.png", spectrograms(real, shown, names))
+    rate = int(dict(e.form.units)["rate"])
+    title = f"{', '.join(shown)}: each {', '.join(names)}"
+    write_text(folder / "listen.html", page(np.concatenate([*shown.values()]), rate, title))
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Return the tables of the README by name."""
+    report = json.loads((folder / FILE).read_text())
+    percent = lambda share: f"{100 * share:.1f}"
+    rows = [
+        [
+            name,
+            f"{row['count']}",
+            f"{percent(row['agreement'])} % ({' to '.join(map(percent, row['interval']))})",
+            number(row["frechet_mel"]),
+            number(row["frechet_classifier"]),
+            "silent" if row["quiet"] is None else f"{row['quiet']:.0f}",
+        ]
+        for name, row in report["rows"].items()
+    ]
+    heads = ["", "sounds", "word recognised", "Frechet over floor, mel bands"]
+    heads += ["Frechet over floor, classifier", "first 16 ms, dB"]
+    close = [[k, f"{v['median']:.2f}", f"{v['least']:.2f}"] for k, v in report["nearest"].items()]
+    of_classes = [
+        [name, *(percent(row["of_classes"][str(k)]) for row in report["rows"].values())]
+        for k, name in enumerate(report["classes"])
+    ]
+    return {
+        "spoken": table(heads, rows),
+        "spoken-nearest": table(["", "median, dB", "least, dB"], close),
+        "spoken-classes": table(["recognised, %", *report["rows"]], of_classes),
+    }
+
+
+def main() -> int:
+    """Run the study, print its tables, and return the exit code."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
+    flags.add_argument("--run", type=cli.path, default="runs/spoken", help="a run of spoken.py")
+    flags.add_argument("--out", type=Path, default=Path("experiments/spoken"))
+    flags.add_argument("--num", type=cli.positive, default=NUM, help="sounds of each weight")
+    flags.add_argument("--steps", type=cli.positive, default=STEPS, help="steps of the sampler")
+    flags.add_argument("--guidance", type=float, nargs="+", default=WEIGHTS, help="weights")
+    asked = flags.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    cli.set_up_jax()
+    study(asked.run, asked.out, [*asked.guidance], asked.num, asked.steps)
+    print(*tables(asked.out).values(), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.main(main)
