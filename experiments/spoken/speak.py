@@ -132,8 +132,9 @@ class Espeak:
     def __call__(self, word: str, voice: str, pitch: int, speed: int) -> np.ndarray:
         """Return the word as samples (n,) in [-1, 1] at RATE; ValueError for an unknown voice."""
         speeds, pitches, characters, text = 1, 3, 1, word.encode()
-        if self.library.espeak_SetVoiceByName(f"en+{voice}".encode()):
+        if voice not in self.voices:  # eSpeak NG would take its default voice
             raise ValueError(f"voice={voice!r}: unknown to eSpeak NG; known: {self.voices}")
+        self.library.espeak_SetVoiceByName(f"en+{voice}".encode())
         self.library.espeak_SetParameter(speeds, speed, 0)
         self.library.espeak_SetParameter(pitches, pitch, 0)
         self.parts.clear()
