@@ -137,6 +137,16 @@ STUDIES = {
         2.5,
         needs="SOUNDS",
     ),
+    "spoken": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/spoken.py "
+            "--config.data.name=sounds:$SPOKEN --config.train.steps=20",
+            "-m experiments.spoken.study --run={out}/run --out={out} --num=20 --steps=2 "
+            "--guidance 1 2",
+        ),
+        5,
+        needs="SPOKEN",
+    ),
     "discrete": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/digits_masked.py "

@@ -1,12 +1,14 @@
 """The study of spoken digits: files of whole words, voices that are held out, and its numbers."""
 
-
 import sys
 
 import numpy as np
 import pytest
 
-from diffjax import data
+from diffjax import builder, data
+from diffjax.config import load
+from diffjax.data import Form
+from diffjax.specs import Spec
 from experiments.spoken import speak, study
 
 
@@ -84,3 +86,14 @@ def test_levels_and_nearest_sounds_have_closed_forms():
     train = np.array([[0.0], [1.0], [4.0]])
     assert study.near(train, train) == {"median": 0.0, "least": 0.0}
     assert study.near(train, train, others=True) == {"median": 1.0, "least": 1.0}
+
+
+def test_the_config_fits_the_files():
+    """The training would be refused after the files are made."""
+    words = tuple(sorted(speak.WORDS))
+    rate = (("rate", speak.RATE),)
+    form = Form("audio", (4096, 1), (Spec("label", "label", 10),), "int16", rate, words)
+    settings = load("spoken")
+    assert settings["data"]["length"] == speak.LENGTH
+    experiment = builder.experiment(settings, form)
+    assert experiment.form.classes == 10
