@@ -139,12 +139,15 @@ STUDIES = {
     ),
     "spoken": Study(
         (
-            "-m diffjax.train --workdir={out}/run --config=configs/spoken.py "
+            "-m experiments.spoken.bands --path=$SPOKEN --out={out}/bands.npz",
+            "-m diffjax.train --workdir={out}/bands --config=configs/spoken_bands.py "
+            "--config.data.name=array:{out}/bands.npz --config.train.steps=20",
+            "-m diffjax.train --workdir={out}/waves --config=configs/spoken.py "
             "--config.data.name=sounds:$SPOKEN --config.train.steps=20",
-            "-m experiments.spoken.study --run={out}/run --out={out} --num=20 --steps=2 "
-            "--guidance 1 2",
+            "-m experiments.spoken.study --data=$SPOKEN --bands={out}/bands --waves={out}/waves "
+            "--out={out} --num=20 --steps=2 --guidance 1 2",
         ),
-        5,
+        6,
         needs="SPOKEN",
     ),
     "discrete": Study(

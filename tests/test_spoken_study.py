@@ -9,7 +9,7 @@ from diffjax import builder, data
 from diffjax.config import load
 from diffjax.data import Form
 from diffjax.specs import Spec
-from experiments.spoken import speak, study
+from experiments.spoken import bands, speak, study
 
 
 def hum(word, voice, pitch, speed):
@@ -94,6 +94,23 @@ def test_the_config_fits_the_files():
     rate = (("rate", speak.RATE),)
     form = Form("audio", (4096, 1), (Spec("label", "label", 10),), "int16", rate, words)
     settings = load("spoken")
+    picture = Form("image", (64, 40, 1), form.conditions, "uint8")
+    assert builder.experiment(load("spoken_bands"), picture).form.classes == 10
     assert settings["data"]["length"] == speak.LENGTH
     experiment = builder.experiment(settings, form)
     assert experiment.form.classes == 10
+
+
+def test_bands_of_sounds_become_sounds_with_these_bands():
+    """A word would not be heard in the pictures that a network makes, or silence would hiss."""
+    t = np.arange(4096) / speak.RATE
+    inside = (t > 0.1) & (t < 0.4)
+    x = np.round(9000 * inside * np.sin(2 * np.pi * (400 + 1000 * t) * t)).astype(np.int16)
+    seen = bands.pictures(x[None, :, None])
+    assert seen.shape == (1, 64, 40, 1)
+    again = bands.heard(seen)
+    assert again.dtype == np.int16 and again.shape == (1, 4096, 1)
+    assert not again[0, :500].any() and not again[0, -500:].any()
+    loud = seen > 150  # within 33 dB of the largest level
+    off = np.abs(bands.pictures(again)[loud].astype(float) - seen[loud]) * 80 / 255
+    assert np.median(off) < 2

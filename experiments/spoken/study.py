@@ -1,31 +1,39 @@
 """Spoken digits by class: does an independent classifier hear the word that was asked for?
 
     python -m experiments.spoken.speak --out=data/spoken
+    python -m experiments.spoken.bands --path=data/spoken --out=data/spoken_bands.npz
+    python -m diffjax.train --config=configs/spoken_bands.py --workdir=runs/spoken_bands
     python -m diffjax.train --config=configs/spoken.py --workdir=runs/spoken
-    python -m experiments.spoken.study --run=runs/spoken --out=experiments/spoken
+    python -m experiments.spoken.study --data=data/spoken --bands=runs/spoken_bands \\
+        --waves=runs/spoken --out=experiments/spoken
 
-Sounds of all classes are generated with each of several guidance weights. The classifier of mel
-bands, which is fitted to the training sounds, says which of them have the class that was asked for.
-The Frechet distances in features of mel bands and of the classifier stand beside their floors, and
-beside those of held-out voices. The distances to the nearest training sound, between pictures of
-mel bands, stand beside those of held-out voices and those of training sounds to each other.
-Sounds are stored in the run, so that a second call measures them only. Writes spoken.json and
-spectrograms.png, and into the run listen.html, which plays a sound of each class.
+Sounds of all classes are generated as pictures of mel bands, of which Griffin-Lim makes sounds,
+with each of several guidance weights, and as waveforms with one. The classifier of mel bands, which
+is fitted to the training sounds, says which of them have the class that was asked for. The Frechet
+distances in features of mel bands and of the classifier stand beside their floors, and beside those
+of held-out voices, as they are and through Griffin-Lim. The distances to the nearest training
+sound, between pictures of mel bands, stand beside those of held-out voices and of training sounds
+to each other. Generated sounds are stored in the runs, so that a second call measures them only.
+Writes spoken.json and spectrograms.png, and into the run of bands listen.html, which plays sounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import diffjax
 from diffjax import cli, plot
+from diffjax.data import Reading
 from diffjax.data.kinds.players import page
+from diffjax.data.sounds import sounds
 from diffjax.evaluation import Real, Samples, frechet
 from diffjax.evaluation.neighbours import nearest
 from diffjax.features import EXTRACTORS
@@ -33,23 +41,40 @@ from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.intervals import wilson
 from diffjax.training.workdir import provenance
 from experiments.markdown import number, table
+from experiments.spoken.bands import heard, pictures
+from experiments.spoken.speak import LENGTH, RATE
 
 FILE = "spoken.json"
-NUM, STEPS, WEIGHTS, MOST = 500, 20, (1.0, 1.5, 2.0, 3.0), 10_000
+NUM, STEPS, WEIGHTS, ONE, MOST = 300, 16, (1.0, 1.5, 2.0, 3.0), 2.0, 10_000
+"""Sounds of each row, steps of the sampler, guidance weights of bands and of waveforms, and the
+largest number of real sounds that are read."""
 BEFORE = 128
 """Samples at the beginning of a sound, 16 ms, before which no word begins in most sounds."""
-HELD_OUT = "held-out voices"
+HELD_OUT, THROUGH = "held-out voices", "held-out voices through Griffin-Lim"
+Convert = Callable[[np.ndarray], np.ndarray]
+"""Makes int16 sounds (N, 4096, 1) of the samples of a network."""
 
 
-def drawn(trained: Any, weight: float, num: int, steps: int, folder: Path) -> Samples:
-    """Return sounds of all classes in turn with a guidance weight, stored in `folder`."""
+class Made(NamedTuple):
+    """Sounds, and what their row says besides what is measured."""
+
+    samples: Samples
+    about: dict[str, Any]
+
+
+def drawn(run: Path, weight: float, num: int, steps: int, convert: Convert) -> Made:
+    """Return sounds of all classes in turn with a guidance weight, stored in the run."""
+    trained = diffjax.load(run)
     label = np.arange(num) % trained.experiment.form.classes
-    file = folder / f"spoken-{trained.step}-{weight:g}-{steps}-{num}.npz"
+    file = run / f"spoken-{trained.step}-{weight:g}-{steps}-{num}.npz"
     if not file.exists():
         begin = time.process_time()
-        x = trained.sample(num, label=label.tolist(), guidance=weight, steps=steps, batch_size=50).x
+        request: dict[str, Any] = {"label": label.tolist(), "guidance": weight, "steps": steps}
+        x = convert(trained.sample(num, batch_size=50, **request).x)
         write_arrays(file, {"x": x, "seconds": np.array(time.process_time() - begin)})
-    return Samples(read_arrays(file)["x"], label)
+    stored = read_arrays(file)
+    about = {"step": trained.step, "seconds": round(float(stored["seconds"]), 1)}
+    return Made(Samples(stored["x"], label), about)
 
 
 def level(x: np.ndarray) -> float | None:
@@ -118,38 +143,44 @@ def spectrograms(real: Real, rows: dict[str, np.ndarray], titles: list[str]) -> 
     return plot.strips(seen, [*rows], titles)
 
 
-def study(run: str, out: Path, weights: list[float], num: int, steps: int) -> None:
-    """Generate sounds with each weight and measure them; what is measured is written at once."""
-    trained = diffjax.load(run)
-    e, folder = trained.experiment, Path(run)
+def rows(asked: argparse.Namespace, real: Real) -> Iterator[tuple[str, Made]]:
+    """Return the sounds of each row of the tables, by name."""
+    test, label = real.test.x, real.test.labels()
+    pick = np.linspace(0, len(test) - 1, min(asked.num, len(test))).astype(int)
+    yield HELD_OUT, Made(Samples(test[pick], label[pick]), {})
+    yield THROUGH, Made(Samples(heard(pictures(test[pick])), label[pick]), {})
+    for weight in asked.guidance:
+        made = drawn(asked.bands, weight, asked.num, asked.steps, heard)
+        yield f"bands, guidance {weight:g}", made
+    if asked.waves:
+        made = drawn(asked.waves, ONE, asked.num, asked.steps, np.asarray)
+        yield f"waveforms, guidance {ONE:g}", made
+
+
+def study(asked: argparse.Namespace) -> None:
+    """Generate sounds in every way and measure them; what is measured is written at once."""
+    source = functools.partial(sounds, path=str(asked.data), length=LENGTH, classes=True)
+    folder = asked.bands / "evaluation"
     spaces = {
-        name: Real(e.source, e.reading, MOST, folder / "evaluation", EXTRACTORS[name])
+        name: Real(source, Reading(), MOST, folder, EXTRACTORS[name])
         for name in ("mel", "classifier")
     }
-    real, names = spaces["classifier"], list(e.form.class_names)
-    pick = np.linspace(0, len(real.test) - 1, min(num, len(real.test))).astype(int)
-    held = Samples(real.test.x[pick], real.test.labels()[pick])
-    report: dict[str, Any] = {
-        "step": trained.step,
-        "steps": steps,
-        "classes": names,
-        "rows": {HELD_OUT: measured(spaces, held)},
-    }
-    one = [int(np.flatnonzero(real.test.labels() == k)[7 * k % 60]) for k in range(len(names))]
-    shown, sounds = {HELD_OUT: real.test.x[one]}, {HELD_OUT: held.x}
-    for weight in weights:
-        name = f"guidance {weight:g}"
-        samples = drawn(trained, weight, num, steps, folder)
-        report["rows"][name] = measured(spaces, samples)
-        sounds[name], shown[name] = samples.x, samples.x[: len(names)]
+    real, names = spaces["classifier"], list(source("train").form.class_names)
+    report: dict[str, Any] = {"steps": asked.steps, "classes": names, "rows": {}}
+    every, shown = {}, {}
+    for name, (samples, about) in rows(asked, real):
+        report["rows"][name] = about | measured(spaces, samples)
         print(name, report["rows"][name], flush=True)
-        write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
-    report["nearest"] = copies(real, sounds)
-    write_text(out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
-    plot.save(out / "spectrograms.png", spectrograms(real, shown, names))
-    rate = int(dict(e.form.units)["rate"])
-    title = f"{', '.join(shown)}: each {', '.join(names)}"
-    write_text(folder / "listen.html", page(np.concatenate([*shown.values()]), rate, title))
+        write_text(asked.out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
+        label = np.asarray(samples.label)
+        one = [int(np.flatnonzero(label == k)[0]) for k in range(len(names))]
+        every[name], shown[name] = samples.x, samples.x[one]
+    report["nearest"] = copies(real, every)
+    write_text(asked.out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
+    plot.save(asked.out / "spectrograms.png", spectrograms(real, shown, names))
+    title = f"{'; '.join(shown)}: of each {', '.join(names)}"
+    few = np.concatenate([shown[name] for name in shown if name != HELD_OUT])
+    write_text(asked.bands / "listen.html", page(few, RATE, title))
 
 
 def tables(folder: Path) -> dict[str, str]:
@@ -164,11 +195,12 @@ def tables(folder: Path) -> dict[str, str]:
             number(row["frechet_mel"]),
             number(row["frechet_classifier"]),
             "silent" if row["quiet"] is None else f"{row['quiet']:.0f}",
+            f"{row['seconds']:.0f}" if "seconds" in row else "",
         ]
         for name, row in report["rows"].items()
     ]
     heads = ["", "sounds", "word recognised", "Frechet over floor, mel bands"]
-    heads += ["Frechet over floor, classifier", "first 16 ms, dB"]
+    heads += ["Frechet over floor, classifier", "first 16 ms, dB", "CPU s"]
     close = [[k, f"{v['median']:.2f}", f"{v['least']:.2f}"] for k, v in report["nearest"].items()]
     of_classes = [
         [name, *(percent(row["of_classes"][str(k)]) for row in report["rows"].values())]
@@ -184,7 +216,9 @@ def tables(folder: Path) -> dict[str, str]:
 def main() -> int:
     """Run the study, print its tables, and return the exit code."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
-    flags.add_argument("--run", type=cli.path, default="runs/spoken", help="a run of spoken.py")
+    flags.add_argument("--data", type=cli.path, required=True, help="the folder of sounds")
+    flags.add_argument("--bands", type=cli.path, required=True, help="a run of spoken_bands.py")
+    flags.add_argument("--waves", type=cli.path, help="a run of spoken.py")
     flags.add_argument("--out", type=Path, default=Path("experiments/spoken"))
     flags.add_argument("--num", type=cli.positive, default=NUM, help="sounds of each weight")
     flags.add_argument("--steps", type=cli.positive, default=STEPS, help="steps of the sampler")
@@ -192,7 +226,7 @@ def main() -> int:
     asked = flags.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
-    study(asked.run, asked.out, [*asked.guidance], asked.num, asked.steps)
+    study(asked)
     print(*tables(asked.out).values(), sep="\n")
     return 0
 
