@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
                 steps=3000,
                 batch_size=128,
                 steps_per_dispatch=50,
-                log_every=200,
+                log_every=100,
                 sample_every=3000,
                 checkpoint_every=500,
                 keep=2,
