@@ -139,13 +139,13 @@ STUDIES = {
     ),
     "spoken": Study(
         (
-            "-m experiments.spoken.bands --path=$SPOKEN --components=128 --out={out}/parts.npz",
-            "-m diffjax.train --workdir={out}/run --config=configs/spoken_components.py "
-            "--config.data.name=array:{out}/parts.npz --config.train.steps=50",
+            "-m experiments.spoken.bands --path=$SPOKEN --out={out}/bands.npz",
+            "-m diffjax.train --workdir={out}/run --config=configs/spoken_bands.py "
+            "--config.data.name=array:{out}/bands.npz --config.train.steps=20",
             "-m diffjax.train --workdir={out}/waves --config=configs/spoken.py "
             "--config.data.name=sounds:$SPOKEN --config.train.steps=20",
             "-m experiments.spoken.study --data=$SPOKEN --run={out}/run --waves={out}/waves "
-            "--components={out}/parts.npz --out={out} --num=20 --steps=2 --guidance 1 2",
+            "--out={out} --num=20 --steps=2 --guidance 1 2",
         ),
         6,
         needs="SPOKEN",

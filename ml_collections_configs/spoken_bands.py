@@ -34,11 +34,11 @@ def get_config() -> ml_collections.ConfigDict:
             ema=dict(name="power", std=0.1),
             sampling=dict(sampler=dict(name="dpmpp_2m"), steps=20, guidance=1.5),
             train=dict(
-                steps=6000,
+                steps=2000,
                 batch_size=16,
                 steps_per_dispatch=10,
                 log_every=100,
-                sample_every=6000,
+                sample_every=2000,
                 checkpoint_every=500,
                 keep=2,
                 samples=20,

@@ -4,27 +4,22 @@
 
 A picture is that of the classifier of sounds: the levels of 40 mel bands in 64 frames, as grey
 levels over a range of 80 dB. Griffin-Lim makes a sound of a picture; it needs no training. The file
-holds x_train, y_train, x_test and y_test, for the source `array`. With --components=K, x are the K
-principal components of the pictures, and OUT-basis.npz beside the file holds what makes pictures of
-them. Each component is divided by the root of its deviation, and all by one number, so that their
-mean variance is 1.
+holds x_train, y_train, x_test and y_test, for the source `array`.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from diffjax import cli
 from diffjax.data import spectra
-from diffjax.data.images import to_uint8
 from diffjax.data.kinds import audio
 from diffjax.data.kinds.storing import to_int16
 from diffjax.data.sounds import sounds
-from diffjax.files import read_arrays, write_arrays
+from diffjax.files import write_arrays
 from experiments.spoken.speak import LENGTH, RATE
 
 ITERATIONS, PART = 100, 100
@@ -60,73 +55,17 @@ def _heard(seen: np.ndarray, iterations: int) -> np.ndarray:
     return to_int16(spectra.griffin_lim(size, LENGTH, iterations=iterations)[..., None])
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Principal components of pictures: mean (D,), vectors (K, D), and the scale (K,) of each."""
-
-    mean: np.ndarray
-    vectors: np.ndarray
-    scale: np.ndarray
-
-    @staticmethod
-    def of(seen: np.ndarray, count: int) -> Basis:
-        """Return the first `count` principal components of pictures (N, 64, 40, 1).
-
-        >>> x = np.random.default_rng(0).integers(0, 255, (20, 64, 40, 1)).astype(np.uint8)
-        >>> x[::2] //= 4
-        >>> basis = Basis.of(x, 19)
-        >>> int(np.abs(basis.pictures(basis.coefficients(x)).astype(int) - x).max())
-        0
-        """
-        from sklearn.decomposition import PCA  # takes a second to import
-
-        pca = PCA(count, random_state=0).fit(_flat(seen))
-        deviation = pca.singular_values_ / np.sqrt(len(seen))
-        scale = np.sqrt(deviation * deviation.mean())
-        return Basis(pca.mean_, np.asarray(pca.components_), scale)
-
-    def coefficients(self, seen: np.ndarray) -> np.ndarray:
-        """Return the float32 coefficients (N, K) of pictures."""
-        return ((_flat(seen) - self.mean) @ self.vectors.T / self.scale).astype(np.float32)
-
-    def pictures(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return the uint8 pictures (N, 64, 40, 1) of coefficients (N, K)."""
-        x = (coefficients * self.scale) @ self.vectors + self.mean
-        return to_uint8(x).reshape(-1, 64, 40, 1)
-
-    def save(self, path: Path) -> None:
-        write_arrays(path, {k: getattr(self, k) for k in ("mean", "vectors", "scale")})
-
-    @staticmethod
-    def load(path: Path) -> Basis:
-        return Basis(**read_arrays(path))
-
-
-def _flat(seen: np.ndarray) -> np.ndarray:
-    return seen.reshape(len(seen), -1) / 127.5 - 1
-
-
-def beside(path: Path) -> Path:
-    """Return the path of the basis beside a file of components."""
-    return path.with_name(f"{path.stem}-basis.npz")
-
-
 def main() -> int:
     """Write the file of pictures, print how many there are, and return the exit code."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
     flags.add_argument("--path", type=cli.path, required=True, help="the folder of spoken digits")
     flags.add_argument("--out", type=Path, required=True, help="the .npz file of pictures")
-    flags.add_argument("--components", type=cli.positive, help="principal components, if any")
     asked = flags.parse_args()
     arrays = {}
     for split in ("train", "test"):
         source = sounds(split, str(asked.path), length=LENGTH, classes=True)
         arrays[f"x_{split}"] = pictures(source[np.arange(len(source))]["x"])
         arrays[f"y_{split}"] = source.labels()
-    if asked.components:
-        basis = Basis.of(arrays["x_train"], asked.components)
-        basis.save(beside(asked.out))
-        arrays |= {name: basis.coefficients(arrays[name]) for name in ("x_train", "x_test")}
     write_arrays(asked.out, arrays)
     print({name: value.shape for name, value in arrays.items()})
     return 0

@@ -1,21 +1,20 @@
 """Spoken digits by class: does an independent classifier hear the word that was asked for?
 
     python -m experiments.spoken.speak --out=data/spoken
-    python -m experiments.spoken.bands --path=data/spoken --components=128 \\
-        --out=data/spoken_components.npz
-    python -m diffjax.train --config=configs/spoken_components.py --workdir=runs/spoken_components
-    python -m experiments.spoken.study --data=data/spoken --run=runs/spoken_components \\
-        --components=data/spoken_components.npz --out=experiments/spoken
+    python -m experiments.spoken.bands --path=data/spoken --out=data/spoken_bands.npz
+    python -m diffjax.train --config=configs/spoken_bands.py --workdir=runs/spoken_bands
+    python -m experiments.spoken.study --data=data/spoken --run=runs/spoken_bands \\
+        --out=experiments/spoken
 
-Sounds of all classes are generated as principal components of pictures of mel bands, with each of
-several guidance weights; Griffin-Lim makes sounds of them. Runs of the configs `spoken_bands`,
-which learns the pictures, and `spoken`, which learns waveforms, stand beside it with --pictures and
---waves. The classifier of mel bands, which is fitted to the training sounds, says which sounds have
-the class that was asked for. The Frechet distances in features of mel bands and of the classifier
-stand beside their floors, and beside those of held-out voices. The distances to the nearest
-training sound, between pictures of mel bands, stand beside those of held-out voices and of training
-sounds to each other. Generated sounds are stored in the runs, so that a second call measures them
-only. Writes spoken.json and spectrograms.png, and into --run listen.html, which plays sounds.
+Sounds of all classes are generated as pictures of mel bands, with each of several guidance weights;
+Griffin-Lim makes sounds of them. A run of the config `spoken`, which learns waveforms, stands
+beside it with --waves. The classifier of mel bands, which is fitted to the training sounds, says
+which sounds have the class that was asked for. The Frechet distances in features of mel bands and
+of the classifier stand beside their floors, and beside those of held-out voices. The distances to
+the nearest training sound, between pictures of mel bands, stand beside those of held-out voices and
+of training sounds to each other. Generated sounds are stored in the runs, so that a second call
+measures them only. Writes spoken.json and spectrograms.png, and into --run listen.html, which plays
+sounds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,18 +41,18 @@ from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.intervals import wilson
 from diffjax.training.workdir import provenance
 from experiments.markdown import number, table
-from experiments.spoken.bands import Basis, beside, heard, pictures
+from experiments.spoken.bands import heard, pictures
 from experiments.spoken.speak import LENGTH, RATE
 
 FILE = "spoken.json"
-NUM, FEW, STEPS, MOST = 500, 100, 16, 10_000
-"""Sounds of each row, at most that many of the slower networks, steps of the sampler, and the
-largest number of real sounds that are read."""
+NUM, FEW, STEPS, MOST = 200, 100, 16, 10_000
+"""Sounds of each row, at most that many waveforms, steps of the sampler, and the largest number of
+real sounds that are read."""
 WEIGHTS, ONE = (1.0, 1.5, 2.0, 3.0), 2.0
-"""Guidance weights, and that of the slower networks."""
+"""Guidance weights of pictures, and that of waveforms."""
 BEFORE = 128
 """Samples at the beginning of a sound, 16 ms, before which no word begins in most sounds."""
-HELD_OUT = "held-out voices"
+HELD_OUT, THROUGH = "held-out voices", "held-out voices: Griffin-Lim"
 Convert = Callable[[np.ndarray], np.ndarray]
 """Makes int16 sounds (N, 4096, 1) of the samples of a network."""
 
@@ -150,23 +149,15 @@ def rows(asked: argparse.Namespace, real: Real) -> Iterator[tuple[str, Made]]:
     """Return the sounds of each row of the tables, by name."""
     test, label = real.test.x, real.test.labels()
     pick = np.linspace(0, len(test) - 1, min(asked.num, len(test))).astype(int)
-    x, label = test[pick], label[pick]
-    basis, seen = Basis.load(beside(asked.components)), pictures(x)
-    yield HELD_OUT, Made(Samples(x, label), {})
-    yield f"{HELD_OUT}: Griffin-Lim", Made(Samples(heard(seen), label), {})
-    x = heard(basis.pictures(basis.coefficients(seen)))
-    yield f"{HELD_OUT}: components, Griffin-Lim", Made(Samples(x, label), {})
-    ways: list[tuple[str, Path | None, Convert, Sequence[float]]] = [
-        ("components", asked.run, lambda x: heard(basis.pictures(x)), asked.guidance),
-        ("pictures", asked.pictures, heard, (ONE,)),
-        ("waveforms", asked.waves, np.asarray, (ONE,)),
-    ]
-    for name, run, convert, weights in ways:
-        num = asked.num if run == asked.run else min(asked.num, FEW)
-        if run:
-            for weight in weights:
-                made = drawn(run, weight, num, asked.steps, convert)
-                yield f"{name}, guidance {weight:g}", made
+    yield HELD_OUT, Made(Samples(test[pick], label[pick]), {})
+    yield THROUGH, Made(Samples(heard(pictures(test[pick])), label[pick]), {})
+    for weight in asked.guidance:
+        made = drawn(asked.run, weight, asked.num, asked.steps, heard)
+        yield f"pictures, guidance {weight:g}", made
+    if asked.waves:
+        num = min(asked.num, FEW)
+        made = drawn(asked.waves, ONE, num, asked.steps, np.asarray)
+        yield f"waveforms, guidance {ONE:g}", made
 
 
 def study(asked: argparse.Namespace) -> None:
@@ -229,9 +220,7 @@ def main() -> int:
     """Run the study, print its tables, and return the exit code."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
     flags.add_argument("--data", type=cli.path, required=True, help="the folder of sounds")
-    flags.add_argument("--run", type=cli.path, required=True, help="of spoken_components.py")
-    flags.add_argument("--components", type=cli.path, required=True, help="its data, an .npz file")
-    flags.add_argument("--pictures", type=cli.path, help="a run of spoken_bands.py")
+    flags.add_argument("--run", type=cli.path, required=True, help="a run of spoken_bands.py")
     flags.add_argument("--waves", type=cli.path, help="a run of spoken.py")
     flags.add_argument("--out", type=Path, default=Path("experiments/spoken"))
     flags.add_argument("--num", type=cli.positive, default=NUM, help="sounds of each weight")
