@@ -3,9 +3,8 @@
 python -m experiments.spoken.speak --out=data/spoken
 python -m diffjax.train --config=configs/spoken.py --workdir=runs/spoken
 
-The 2,000 steps take 21 minutes of a shared core (9 minutes of CPU time) and are far too few: the
-samples are noise with the envelope of speech, in which no word is heard. The config `spoken_bands`
-comes to words in this time (experiments/spoken).
+The 2,000 steps take 21 minutes of a shared core and are far too few: the samples are noise with the
+envelope of speech. The config `spoken_bands` comes to words in 25 minutes (experiments/spoken).
 """
 
 import ml_collections
