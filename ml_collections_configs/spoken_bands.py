@@ -3,6 +3,10 @@
 python -m experiments.spoken.speak --out=data/spoken
 python -m experiments.spoken.bands --path=data/spoken --out=data/spoken_bands.npz
 python -m diffjax.train --config=configs/spoken_bands.py --workdir=runs/spoken_bands
+
+The 2,000 steps take 25 minutes of a shared core. A classifier recognises 95 % of 200 sounds with
+guidance 1.5 and 99 % with guidance 3; the Frechet distance in its features is 1.4 and 1.9 times the
+floor, and that in features of mel bands 20 and 16 times (experiments/spoken).
 """
 
 import ml_collections
