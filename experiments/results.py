@@ -137,6 +137,19 @@ STUDIES = {
         3,
         needs="SOUNDS",
     ),
+    "spoken": Study(
+        (
+            "-m experiments.spoken.bands --path=$SPOKEN --out={out}/bands.npz",
+            "-m diffjax.train --workdir={out}/run --config=configs/spoken_bands.py "
+            "--config.data.name=array:{out}/bands.npz --config.train.steps=20",
+            "-m diffjax.train --workdir={out}/waves --config=configs/spoken.py "
+            "--config.data.name=sounds:$SPOKEN --config.train.steps=20",
+            "-m experiments.spoken.study --data=$SPOKEN --run={out}/run --waves={out}/waves "
+            "--out={out} --num=20 --steps=2 --guidance 1 2",
+        ),
+        6,
+        needs="SPOKEN",
+    ),
     "discrete": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/digits_masked.py "

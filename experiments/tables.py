@@ -44,6 +44,7 @@ from experiments.policies import planning
 from experiments.policies import study as policies
 from experiments.quantization import study as quantization
 from experiments.schedules import study as schedules
+from experiments.spoken import study as spoken
 from experiments.text import study as text
 from experiments.toys import study as toys
 from experiments.video import compiling
@@ -219,6 +220,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
         **control.tables(folder),
     },
     "vocoder": vocoder.tables,
+    "spoken": spoken.tables,
     "discrete": lambda folder: {**discrete.tables(folder), **words.tables(folder)},
     "distill3d": distill3d.tables,
     "joint": lambda folder: {**joint.tables(folder), **joint_clips.tables(folder)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,30 @@ EPOCHS, LEAST, MOST = 30, 300, 2000
 """Length of the fit: epochs, and the smallest and largest number of steps."""
 
 
+See = Callable[[np.ndarray], np.ndarray]
+
+
+def itself(x: np.ndarray) -> np.ndarray:
+    """Return items as they are, which a judge of images and vectors sees."""
+    return x
+
+
 @dataclass(frozen=True)
 class Judge:
-    """A classifier fitted to real data, independent of the model that generated the samples."""
+    """A classifier fitted to real data, independent of the model that generated the samples.
+
+    see: converts stored items to what the classifier sees of them, images or vectors.
+    """
 
     params: Params
     classes: int
     steps: int
+    see: See = itself
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the class (N,) of each item of x, uint8 images or points."""
+        """Return the class (N,) of each stored item of x."""
         parts = np.split(x, range(BATCH, len(x), BATCH))
-        seen = [outputs(self.params, jnp.asarray(part), self.classes) for part in parts]
+        seen = [outputs(self.params, jnp.asarray(self.see(part)), self.classes) for part in parts]
         return np.concatenate([np.asarray(part["logits"]).argmax(1) for part in seen])
 
     def right(self, x: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -49,54 +62,75 @@ class Judge:
         return f"features.classifier, {self.steps} steps of {BATCH}"
 
 
+def sight(form: Form) -> See:
+    """Return the function from stored items to what a classifier sees of them (`Kind.seen`).
+
+    It is tried on one item. Raises ValueError where the result is neither images nor vectors.
+
+    >>> sight(Form("audio", (64, 1)))
+    Traceback (most recent call last):
+    ValueError: a classifier of sounds: ...
+    """
+    kind, units = form.items, dict(form.units)
+    see = lambda x: kind.seen(x, units)
+    shape = see(np.zeros((1, *form.shape), form.dtype)).shape[1:]
+    if len(shape) not in (1, 3):
+        what = f"{form.kind} {form.shape}"
+        raise ValueError(f"classifier: needs images, vectors or sounds; the items are {what}")
+    return see
+
+
 def judged(form: Form) -> bool:
-    """Return whether the classifier supports the items: it is built for images and vectors."""
-    return len(form.shape) in (1, 3)
+    """Return whether the classifier supports the items: images, vectors, or pictures of items."""
+    try:
+        sight(form)
+    except ValueError:
+        return False
+    return True
 
 
 def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     """Fit the classifier to `train`, with the same result each time.
 
-    flip: mirror images at random. They are also shifted by up to 1/16 of their height. cache:
-    folder where the fitted classifier is stored for later calls. The fit takes 30 epochs, but at
-    least 300 steps and at most 2,000. Raises ValueError for items that are neither images nor
-    vectors.
+    flip: mirror images at random. They are also shifted by up to 1/16 of their height. Of sounds,
+    the classifier sees the levels of mel bands as images. cache: folder where the fitted classifier
+    is stored for later calls. The fit takes 30 epochs, but at least 300 steps and at most 2,000.
+    Raises ValueError for items that are neither images nor vectors, nor seen as such.
 
     >>> fit(Memory(np.zeros((4, 16, 1), np.float32), np.zeros(4, int), classes=2))
     Traceback (most recent call last):
     ValueError: classifier: ...
     """
-    if not judged(train.form):
-        what = f"{train.form.kind} {train.form.shape}"
-        raise ValueError(f"classifier: needs images or vectors; the items are {what}")
+    see = sight(train.form)
+    x = np.concatenate([see(part) for part in np.split(train.x, range(BATCH, len(train), BATCH))])
     steps = STRIDE * round(min(max(EPOCHS * len(train) / BATCH, LEAST), MOST) / STRIDE)
     net, key = classifier(train.classes), jax.random.key(0)
-    first = to_float(jnp.asarray(train.x[:1]))
-    file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"
+    first = to_float(jnp.asarray(x[:1]))
+    file = cache and cache / f"classifier-{_fingerprint(x, train, flip)}.npz"
     if file and file.exists():
         with contextlib.suppress(ValueError):  # a damaged file is replaced
             leaves = [jnp.asarray(value) for value in read_arrays(file).values()]
             structure = jax.tree.structure(jax.eval_shape(net.init, key, first))
-            return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps)
+            return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps, see)
     params = jax.jit(net.init)(key, first)
     state = (params, _optimizer(steps).init(params), jnp.zeros((), jnp.int32))
     advance = functools.partial(_advance, classes=train.classes, steps=steps, flip=flip)
-    x, label = jnp.asarray(train.x), jnp.asarray(train.label)
+    items, label = jnp.asarray(x), jnp.asarray(train.label)
     with Progress("fit classifier", steps, "step") as progress:
         for _ in range(steps // STRIDE):
-            state, loss = advance(state, key, x, label)
+            state, loss = advance(state, key, items, label)
             progress.advance(STRIDE)
             loss.block_until_ready()
     if file:
         leaves = map(np.asarray, jax.tree.leaves(state[0]))
         write_arrays(file, {f"{i:03d}": leaf for i, leaf in enumerate(leaves)})
-    return Judge(state[0], train.classes, steps)
+    return Judge(state[0], train.classes, steps, see)
 
 
-def _fingerprint(train: Memory, flip: bool) -> str:
-    """Return the fingerprint of data and settings, which differs for another classifier."""
-    digest = hashlib.sha256(repr((train.x.shape, train.classes, flip, BATCH, RATE)).encode())
-    digest.update(train.x.tobytes())
+def _fingerprint(x: np.ndarray, train: Memory, flip: bool) -> str:
+    """Return the fingerprint of seen data x and settings, which differs for another classifier."""
+    digest = hashlib.sha256(repr((x.shape, train.classes, flip, BATCH, RATE)).encode())
+    digest.update(x.tobytes())
     digest.update(np.asarray(train.label).tobytes())
     return digest.hexdigest()[:12]
 
@@ -107,7 +141,7 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnames="classes")
 def outputs(params: Params, x: Array, classes: int) -> dict[str, Array]:
-    """Return the features of items x, uint8 images or points: `pool` and `logits`.
+    """Return the features of seen items x, uint8 images or points: `pool` and `logits`.
 
     pool: the input of the last layer.
     """

@@ -56,6 +56,7 @@ def as_published(name: str, **network) -> Experiment:
     if config["data"]["name"].startswith("lines:"):
         form = Form("sequence", (12, 1), units=(("levels", 27),))
     form = labelled("image", (8, 8, 1), 10) if config["data"]["name"] == "dreambooth" else form
+    form = labelled("image", (64, 40, 1), 10) if name == "spoken_bands" else form
     if config["data"]["name"] == "meshes":
         form = Form("cloud", (256, 3), (Spec("extents", "vector", 3), Spec("seen", "tokens", 3)))
     if config["data"].get("vocabulary") or {"codec", "encoder"} <= {*config["data"]}:

@@ -1,12 +1,15 @@
 """The classifier that judges samples must be accurate, independent of them and reproducible."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
-from diffjax.data import Memory, digits, moons
-from diffjax.features import fit
+from diffjax.data import Form, Memory, digits, moons
+from diffjax.features import EXTRACTORS, extract, fit
 from diffjax.features import judge as module
+from diffjax.features.judge import judged
 from diffjax.nets.network import Features
 
 pytestmark = pytest.mark.optimized
@@ -79,7 +82,9 @@ def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
     np.testing.assert_array_equal(same.predict(x), judge.predict(x))
     whole = digits("train")
     other = Memory(whole.x, (whole.label + 1) % 10, 10)
-    names = {module._fingerprint(data, flip) for data in (whole, other) for flip in (False, True)}
+    names = {
+        module._fingerprint(data.x, data, flip) for data in (whole, other) for flip in (False, True)
+    }
     assert len(names) == 4
 
 
@@ -104,3 +109,46 @@ def test_images_are_shifted_and_mirrored_one_by_one():
     assert {*moved.ravel().tolist()} == {-1.0, 0.0, 1.0}  # at most 16 // 16 pixels
     points = ramp[:, 0, :2, 0]
     assert module._augment(points, key, True) is points
+
+
+def tones(count, low, high, seed, rate=8000):
+    """Return sounds of 0.1 s, tones that are low for even items and high for odd ones, and noise.
+
+    Their frequencies vary by a tenth, and their levels by 20 dB.
+    """
+    rng = np.random.default_rng(seed)
+    label = np.arange(count, dtype=np.int32) % 2
+    hertz = np.where(label, high, low) * rng.uniform(0.95, 1.05, count)
+    phase = 2 * np.pi * (hertz[:, None] * np.arange(800) / rate + rng.uniform(size=(count, 1)))
+    x = rng.uniform(0.05, 0.5, (count, 1)) * np.sin(phase) + 1e-3 * rng.normal(size=phase.shape)
+    levels = np.round(32767 * x[..., None]).astype(np.int16)
+    return Memory(levels, label, 2, kind="audio", units=(("rate", rate),))
+
+
+def test_sounds_are_judged_by_their_mel_bands(monkeypatch):
+    """A judge of the waveforms would have to learn every phase, and features of it as well."""
+    monkeypatch.setattr(module, "LEAST", 50)
+    monkeypatch.setattr(module, "EPOCHS", 10)
+    monkeypatch.setattr(module, "BATCH", 32)
+    monkeypatch.setattr(module, "classifier", on_the_host)
+    train, test = tones(160, 600, 900, 0), tones(40, 600, 900, 1)
+    judge = fit(train)
+    assert judge.right(test.x, test.label).all()
+    assert not judge.right(-test.x, 1 - test.label).any()
+    real = SimpleNamespace(train=train, classes=2, judge=judge)
+    pool = extract(EXTRACTORS["classifier"](real), test.x, batch_size=32)["pool"]
+    middle = [pool[test.label == k].mean(0) for k in (0, 1)]
+    far = np.linalg.norm(pool[:, None] - np.stack(middle), axis=2)
+    np.testing.assert_array_equal(far.argmin(1), test.label)
+
+
+def test_items_without_a_picture_are_not_judged():
+    """`evaluate` would start a fit that fails, or leave out the classifier of sounds."""
+    rate = (("rate", 8000),)
+    assert judged(Form("image", (8, 8, 1), (), "uint8")) and judged(Form("points", (2,)))
+    assert judged(Form("audio", (800, 2), (), "int16", rate))
+    for other in (Form("audio", (800, 1)), Form("audio", (100, 1), (), "int16", rate)):
+        assert not judged(other)
+    assert not judged(Form("sequence", (16, 3)))
+    with pytest.raises(ValueError, match="needs their rate"):
+        fit(Memory(np.zeros((4, 800, 1), np.int16), np.zeros(4, int), 2))

@@ -29,6 +29,11 @@ def alone(x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
     return x
 
 
+def unchanged(x: np.ndarray, units: Units) -> np.ndarray:
+    """Return stored items as they are: the default `seen`."""
+    return x
+
+
 def flat(x: np.ndarray) -> np.ndarray:
     """Return the values of stored items as (N, D)."""
     return x.reshape(len(x), -1)
@@ -111,6 +116,7 @@ class Kind:
     lengths: bool = False
     space: Space = PLAIN
     augment: bool = False
+    seen: Callable[[np.ndarray, Units], np.ndarray] = unchanged
     values: Callable[[np.ndarray], np.ndarray] = flat
     joined: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = alone
     features: str = "pixels"
