@@ -20,7 +20,7 @@ STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
         *("memory", "workers", "timeout", "codec", "encoder", "encoded", "vocabulary"),
-        *("maps", "reduced", "enlarged", "hidden"),
+        *("maps", "excitation", "reduced", "enlarged", "hidden"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),
