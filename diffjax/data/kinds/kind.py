@@ -86,7 +86,8 @@ class Kind:
     defined for any. window: the axes, counted from the last, along which items may be cropped.
     mirror: the axis along which items may be flipped. lengths: True if items may have different
     lengths along their first axis, with NaN beyond the end. space: the subspace in which items lie.
-    augment: True if geometric augmentations of images apply.
+    augment: True if geometric augmentations of images apply. seen: `(x, units)`, converts stored
+    items to the uint8 images (N, H, W, C) or vectors (N, D) that a classifier is fitted to.
 
     >>> from diffjax.data import KINDS
     >>> KINDS["image"].range("uint8"), KINDS["latent"].range("float32")
