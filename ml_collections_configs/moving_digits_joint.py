@@ -2,6 +2,10 @@
 
 python -m diffjax.train --config=configs/moving_digits_joint.py --workdir=runs/joint_clips \\
     --resume_from=zoo:moving_digits --resume_partial
+
+Then `python -m diffjax.sample --workdir=runs/joint_clips --given=test:0,1 --known=0:8` draws the
+classes of held-out clips, as cards, and `--known=8:9` clips of their classes. After 1,400 steps the
+classes of 36 % are right, and clips do not show the class of their card (experiments/joint).
 """
 
 import ml_collections
