@@ -131,7 +131,7 @@ def test_a_pair_comes_back(patch):
 
 @pytest.mark.parametrize("frame", [(4, 5, 3), (16, 16, 1)])
 def test_a_clip_and_its_card_come_back(frame):
-    """Frames would change or a class be read as another, also where the areas differ in size."""
+    """Frames would change or a class be read as another, also where tiles are cut off."""
     rng = np.random.default_rng(0)
     card, label = Card((3, *frame), classes=10, scale=0.5), np.arange(10)
     x = rng.uniform(-1, 1, (10, 3, *frame))
@@ -183,7 +183,7 @@ def test_bad_settings_of_clips_are_named(settings, message):
     [((3, 16, 1, 1), 10, "at least 2 rows and columns"), ((3, 16, 16, 1), 1, "classes=1")],
 )
 def test_cards_that_hold_no_class_are_refused(shape, classes, message):
-    """Two classes would have one area."""
+    """Two classes would have one tile."""
     with pytest.raises(ValueError, match=message):
         Card(shape, classes)
 

@@ -181,9 +181,9 @@ class Form:
         return self.items.denormalise(np.asarray(x), self.dtype)
 
     def reader(self, path: Path) -> Callable[[Path], np.ndarray] | None:
-        """Return what reads a file of items by its ending, None where their kind has no such file.
+        """Return the function that reads files of items with the ending of a path.
 
-        It reads files that only show items neither.
+        It is None for other endings, and for formats that only show items.
 
         >>> labelled("image", (8, 8, 1)).reader(Path("items.npz")) is None
         True

@@ -32,6 +32,7 @@ import numpy as np
 import diffjax
 from diffjax import cli, plot
 from diffjax.data import Reading
+from diffjax.data.kinds import audio
 from diffjax.data.kinds.players import page
 from diffjax.data.sounds import sounds
 from diffjax.evaluation import Real, Samples, frechet
@@ -130,7 +131,7 @@ def copies(real: Real, sounds: dict[str, np.ndarray]) -> dict[str, Any]:
         [real.judge.see(part).astype(np.float32) for part in np.array_split(x, 1 + len(x) // 200)]
     )
     train = see(real.train.x)
-    scale = 80 / 255 / np.sqrt(train[0].size)
+    scale = audio.DECIBELS / 255 / np.sqrt(train[0].size)
     flat = lambda a: scale * a.reshape(len(a), -1)
     every = {name: near(flat(see(x)), flat(train)) for name, x in sounds.items()}
     some = flat(train[:: max(1, len(train) // 500)])

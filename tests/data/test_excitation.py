@@ -1,4 +1,4 @@
-"""Excitations of sounds: the sounds come back, in each epoch, and what has none is refused."""
+"""Excitations of sounds: their inverse, their form, and the sources that are refused."""
 
 import numpy as np
 import pytest
