@@ -22,13 +22,13 @@ def get_config() -> ml_collections.ConfigDict:
             condition_dropout=0.0,
             sizes=(8, 1),
             shared=0.2,
-            known=0.2,
-            past=0.4,
+            known=0.5,
+            past=0.0,
             draw=dict(name="logit_normal", mean=1.5, std=1.5, importance=False),
         ),
         optimizer=dict(
-            learning_rate=2e-3, warmup=50, schedule=dict(name="inverse_sqrt", reference=400)
+            learning_rate=1e-3, warmup=100, schedule=dict(name="inverse_sqrt", reference=4000)
         ),
         sampling=dict(guidance=1.0, steps=20),
-        train=dict(steps=2500, sample_every=2500, checkpoint_every=100),
+        train=dict(steps=10_000, sample_every=10_000, checkpoint_every=250),
     )

@@ -46,9 +46,7 @@ class TimeAttention(nn.Module):
     heads: their number, which divides the channels C into even parts. frames: T, of each video.
 
     cards: how many of the last frames are cards, no later moments of the video. All frames attend
-    to those before the cards alone. A card also receives a projection of their mean at its place
-    and at all places, and they one of the mean of the cards at their place. Both begin at zero, so
-    the frames begin as those of a video without cards.
+    to those before the cards alone.
 
     The input (B T, *D, C) has the frames of a video one after the other. masks: see `over_time`.
     """
@@ -73,17 +71,4 @@ class TimeAttention(nn.Module):
             masks = (jnp.tile(there, (videos, 1)), None)
         out = over_time(q, k, qkv[:, :, 2], self.frames, masks).reshape(x.shape)
         out = Dense(c, kernel_init=zeros, name="out")(out)
-        return self.style.add(x, out + self._exchanged(h, videos) if self.cards else out)
-
-    def _exchanged(self, h: Grid, videos: int) -> Grid:
-        """Return what the frames of each video receive from its cards, and the cards from them."""
-        features = nn.silu(h).reshape(videos, self.frames, -1, h.shape[-1])
-        clip, card = jnp.split(features, [self.frames - self.cards], 1)
-        here = clip.mean(1)
-        seen = jnp.concatenate(
-            [here, jnp.broadcast_to(here.mean(1, keepdims=True), here.shape)], -1
-        )
-        send = lambda name, a: Dense(h.shape[-1], kernel_init=zeros, name=name)(a)[:, None]
-        to_clip = jnp.broadcast_to(send("of_cards", card.mean(1)), clip.shape)
-        to_card = jnp.broadcast_to(send("of_clip", seen), card.shape)
-        return jnp.concatenate([to_clip, to_card], 1).reshape(h.shape)
+        return self.style.add(x, out)

@@ -22,6 +22,7 @@ from diffjax.nets.blocks import (
     Transformer,
     conv,
 )
+from diffjax.nets.cards import Marks, ToCards, ToClip
 from diffjax.nets.conditions import Condition, Conditions
 from diffjax.nets.factorised import Masks
 from diffjax.nets.frames import TimeAttention, as_images
@@ -87,8 +88,9 @@ class UNet(nn.Module):
     last level. time_attention: heights at which each block, also of the middle, is followed by
     attention over the frames at each place (`TimeAttention`). cards: the number of last frames that
     are no later moments of the video, but pictures of something else about it, such as its class:
-    each has a learned vector, 0 at first, which is added to the embedding of its noise label, and
-    the other frames see cards only by projections that begin at 0 (`TimeAttention`). style: see
+    each has a learned vector, 0 at first, which is added to the embedding of its noise label. What
+    they show is added to the embeddings of the other frames, and what these show to the features of
+    the cards in the middle, by layers that begin at 0 (`ToClip`, `ToCards`). style: see
     `Style`. half: return the outputs of the encoder, as the decoder reads them, and of the middle
     (`Network.encoder`).
     """
@@ -142,8 +144,10 @@ class UNet(nn.Module):
             self.early_conditions,
         )
         emb = embed(x, c_noise, cond)
+        cards = (shape[1], self.cards)
         if self.cards:
-            emb = self._marked(emb, shape[1])
+            emb = Marks(*cards, name="cards")(emb)
+            emb = ToClip(*cards, name="to_clip")(x, emb)
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
         stage, move = self._parts(emb, tokens, train, residuals.context)
         if self.time_attention:
@@ -151,6 +155,8 @@ class UNet(nn.Module):
         x, skips = self._encode(x, stage, move, residuals, hint)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)
+        if self.cards:
+            x = ToCards(*cards, emb.shape[-1], self.style, name="to_cards")(x)
         if self.half:
             return Residuals(skips=tuple(skips), middle=x)
         x = added(x, residuals.middle)
@@ -197,12 +203,6 @@ class UNet(nn.Module):
             return conv(x, x.shape[-1], 2, padding=padding)
 
         return stage, move
-
-    def _marked(self, emb: Array, frames: int) -> Array:
-        """Return the embeddings (B T, W) of frames, of which the last ones are marked as cards."""
-        table = self.param("cards", zeros, (self.cards, emb.shape[-1]))
-        each = jnp.pad(table, ((frames - self.cards, 0), (0, 0))).astype(emb.dtype)
-        return emb + jnp.tile(each, (len(emb) // frames, 1))
 
     def _heads(self, width: int) -> int:
         return width // self.head_channels if self.head_channels else self.heads

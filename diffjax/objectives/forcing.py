@@ -44,6 +44,7 @@ class Forcing(Objective):
     sizes: those of the lanes, repeated until they cover the axis: (1,) is a lane for each position.
     shared: the probability that all lanes of an item share one time, as in ordinary sampling.
     known: the probability of each lane to be known: it has no noise, the time t_min and no error.
+    Where this would leave no lane with noise, none is known.
     past: the probability that an item has a known past, the first n lanes, with n uniform from 1 to
     all but one. between: the probability that, instead, its first and its last lane are known, as
     for plans from a start to a goal. weight, draw, error, condition_dropout: as in `Denoising`; the
@@ -166,7 +167,7 @@ class Forcing(Objective):
             n, lane = jax.random.randint(key_n, (size, 1), 1, count), jnp.arange(count)[None]
             known |= (kind < self.past) & (lane < n)
             known |= (kind >= 1 - self.between) & (lane % (count - 1) == 0)
-        return t, factor, known
+        return t, factor, known & ~known.all(1, keepdims=True)
 
 
 def check_sizes(sizes: tuple[int, ...], model: Model, shape: tuple[int, ...]) -> None:
