@@ -12,6 +12,7 @@ from drawing import random_like
 
 from diffjax.io.trees import flat, nested
 from diffjax.nets import unet
+from diffjax.nets.cards import ToCards, ToClip
 from diffjax.nets.conditions import Label, Length, Still, To, Tokens
 from diffjax.nets.frames import TimeAttention
 
@@ -99,8 +100,12 @@ def test_frames_begin_as_those_of_videos_without_cards():
     params, wanted = random_like(shapes(plain)), jax.tree.map(jnp.zeros_like, shapes(marked))
     begun = marked.init(jax.random.key(0), x, c, None)
     more = {path for path in flat(wanted) if path not in flat(params)}
-    assert len(more) == 1 + 5 * 4 and all(not np.asarray(flat(begun)[k]).any() for k in more)
-    with_more = lambda value: nested(flat(params) | {k: value(flat(wanted)[k]) for k in more})
+    assert {path.split("/")[0] for path in more} == {"cards", "to_clip", "to_cards"}
+    last = {path for path in more if "/out/" in path or path.startswith("cards/")}
+    assert len(last) == 2 * 2 + 1 and all(not np.asarray(flat(begun)[k]).any() for k in last)
+    with_more = lambda value: nested(
+        flat(begun) | flat(params) | {k: value(flat(wanted)[k]) for k in last}
+    )
     apply, alone = jax.jit(marked.apply), jax.jit(plain.apply)(params, x[:, :-1], c[:, :-1], None)
     start = apply(with_more(jnp.zeros_like), x, c, None)
     chex.assert_trees_all_close(start[:, :-1], alone, rtol=1e-5, atol=1e-5)
@@ -115,15 +120,42 @@ def test_a_card_is_no_moment_of_a_video():
     """The nearest frame would take its pixels for what comes next."""
     layer = TimeAttention(heads=2, frames=3, cards=1)
     x, masks = drawn(3 * B, 2, 1, 8), (None, None)
-    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x, masks))["params"]
-    silent = params | {k: jax.tree.map(jnp.zeros_like, params[k]) for k in ("of_cards", "of_clip")}
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x, masks))
     other = x.reshape(B, 3, 2, 1, 8).at[:, 2].set(drawn(B, 2, 1, 8, seed=1)).reshape(x.shape)
-    apply = jax.jit(layer.apply)
-    clips = lambda params, x: apply({"params": params}, x, masks).reshape(B, 3, 2, 1, 8)[:, :2]
-    chex.assert_trees_all_equal(clips(silent, x), clips(silent, other))
-    told = clips(params, other) - clips(params, x)
-    assert np.abs(told).max() > 1e-2
-    chex.assert_trees_all_close(told[:, 0], told[:, 1], rtol=1e-4, atol=1e-4)  # alike at all times
+    clips = lambda x: jax.jit(layer.apply)(params, x, masks).reshape(B, 3, 2, 1, 8)[:, :2]
+    chex.assert_trees_all_equal(clips(x), clips(other))
+
+
+def test_all_frames_see_all_cards_alike():
+    """A label would reach some frames of a clip, or one of two cards would be ignored."""
+    frames, cards = 5, 2
+    x, emb = drawn(B * frames, 4, 4, 3), drawn(B * frames, 8)
+    layer = ToClip(frames, cards)
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x, emb))
+    told = lambda x: np.asarray(layer.apply(params, x, emb) - emb).reshape(B, frames, 8)
+    assert np.abs(told(x)[:, 3:]).max() == 0  # cards are told nothing
+    np.testing.assert_allclose(told(x)[:, :1] + 0 * told(x)[:, :3], told(x)[:, :3], atol=1e-5)
+    changed = lambda at: np.abs(told(x.at[at].add(1.0)) - told(x)).max((1, 2))
+    assert changed(2)[0] == 0  # a frame of the first clip is no card of it
+    for card in (3, 4):
+        here, other = changed(card)
+        assert here > 1e-3 and other == 0
+    rolled = jnp.roll(x, 1, 1)  # but for the border, places do not matter
+    assert np.abs(told(rolled) - told(x)).max() < np.abs(told(-x) - told(x)).max()
+
+
+def test_a_card_sees_its_whole_clip_at_all_its_places():
+    """The class of a clip would have to be carried from where its digit is."""
+    frames, cards = 4, 1
+    x, layer = drawn(B * frames, 4, 4, 8), ToCards(4, 1, width=6)
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x))
+    told = lambda x: np.asarray(layer.apply(params, x) - x).reshape(B, frames, 4, 4, 8)
+    assert np.abs(told(x)[:, : frames - cards]).max() == 0
+    card = told(x)[:, -1]
+    np.testing.assert_allclose(card, np.broadcast_to(card[:, :1, :1], card.shape), atol=1e-5)
+    for frame in range(3):
+        here, other = np.abs(told(x.at[frame, 1, 2].add(3.0)) - told(x)).max((1, 2, 3, 4))
+        assert here > 1e-4 and other == 0
 
 
 @pytest.mark.parametrize(

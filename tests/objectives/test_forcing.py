@@ -102,6 +102,9 @@ def test_known_lanes_are_drawn_with_their_probabilities():
     """A network would not be trained for forecasts, or for nothing else."""
     known = np.asarray(drawn(Forcing(known=0.25, past=0.0))[2])
     np.testing.assert_allclose(known.mean(0), 0.25, atol=0.03)
+    two = np.asarray(drawn(Forcing(known=0.5, past=0.0), count=2)[2])
+    assert not two.all(1).any()  # an item without noise would train nothing
+    np.testing.assert_allclose(two.mean(0), 0.25, atol=0.03)
     past = np.asarray(drawn(Forcing(past=1.0))[2])
     assert (np.diff(past.astype(int), axis=1) <= 0).all()
     np.testing.assert_allclose(np.bincount(past.sum(1), minlength=7)[1:6] / MANY, 0.2, atol=0.03)
