@@ -39,8 +39,11 @@ def test_entries_load_and_draw(name):
     assert facts["steps"] == trained.step and facts["licence"] and facts["command"]
     form = trained.experiment.decoding.stored  # a codec that did not encode the data is refused
     texts = trained.experiment.form.texts  # the default prompts are those of data, not at hand
-    prompt = {"prompt": "red apple, noto style"} if texts else {}
-    x = trained.sample(4, steps=1, batch_size=4, **prompt).x
+    given = {"prompt": "red apple, noto style"} if texts else {}
+    if trained.config["data"].get("maps"):  # those of an item of the user's own
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, *form.shape))
+        given = {"control": noise.astype(form.dtype)}
+    x = trained.sample(4, steps=1, batch_size=4, **given).x
     assert x.shape == (4, *form.shape)
     x = x[~np.isnan(x)] if form.ends else x  # NaN beyond the end of each item
     assert np.isfinite(x).all() and len(x)

@@ -125,6 +125,8 @@ def requested(
     except ConfigError as error:
         lacking = [name for name in specs if name not in rows]
         flag = "--prompt" if {*lacking} <= {*form.texts} else f"--cond: {', '.join(lacking)}"
+        if {*lacking} <= {*(experiment.config["data"].get("maps") or ())}:
+            flag = f"--control, or --cond={lacking[0]}"
         raise ConfigError(
             f"{flag}: not set, and the default, that of held-out items, fails: {error}"
         ) from error
