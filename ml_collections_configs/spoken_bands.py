@@ -11,41 +11,20 @@ floor, and that in features of mel bands 20 and 16 times (experiments/spoken).
 
 import ml_collections
 
+from ml_collections_configs import parts, spoken
+
 
 def get_config() -> ml_collections.ConfigDict:
-    return ml_collections.ConfigDict(
-        dict(
-            seed=0,
-            data=dict(name="array:data/spoken_bands.npz", labels=True),
-            sde=dict(name="vp", t_min=1e-3, t_max=0.995, schedule=dict(name="cosine")),
-            parameterization=dict(name="v", c_noise="time"),
-            network=dict(
-                name="unet",
-                channels=64,
-                multipliers=(1, 2),
-                blocks=1,
-                attention=(8,),
-                heads=4,
-                dropout=0.0,
-                patch=4,
-            ),
-            loss=dict(
-                weight=dict(name="uniform_output"),
-                draw=dict(name="uniform", stratified=True),
-                condition_dropout=0.1,
-            ),
-            optimizer=dict(name="adamw", learning_rate=1.5e-3, warmup=100, clip=1.0, b2=0.99),
-            ema=dict(name="power", std=0.1),
-            sampling=dict(sampler=dict(name="dpmpp_2m"), steps=20, guidance=1.5),
-            train=dict(
-                steps=2000,
-                batch_size=16,
-                steps_per_dispatch=10,
-                log_every=100,
-                sample_every=2000,
-                checkpoint_every=500,
-                keep=2,
-                samples=20,
-            ),
-        )
+    return parts.changed(
+        spoken.get_config().to_dict(),
+        data=dict(name="array:data/spoken_bands.npz", labels=True),
+        sde=dict(name="vp", t_min=1e-3, t_max=0.995, schedule=dict(name="cosine")),
+        parameterization=dict(name="v", c_noise="time"),
+        network=dict(channels=64, multipliers=(1, 2), attention=(8,), patch=4),
+        loss=dict(
+            weight=dict(name="uniform_output"),
+            draw=dict(name="uniform", stratified=True),
+        ),
+        sampling=dict(steps=20),
+        train=dict(batch_size=16),
     )

@@ -183,8 +183,9 @@ def study(asked: argparse.Namespace) -> None:
     write_text(asked.out / FILE, json.dumps(report | provenance(), indent=1) + "\n")
     plot.save(asked.out / "spectrograms.png", spectrograms(real, shown, names))
     few = {name: x for name, x in shown.items() if "guidance" in name}
-    title = f"{'; '.join(few)}: of each {', '.join(names)}"
-    write_text(asked.run / "listen.html", page(np.concatenate([*few.values()]), RATE, title))
+    told = [f"{name}: {word}" for name in few for word in names]
+    every_word = np.concatenate([*few.values()])
+    write_text(asked.run / "listen.html", page(every_word, RATE, "Spoken digits", told))
 
 
 def tables(folder: Path) -> dict[str, str]:

@@ -15,9 +15,7 @@ vocoder.json and spectrograms, and into the run listen.html, which plays the sou
 from __future__ import annotations
 
 import argparse
-import base64
 import dataclasses
-import html
 import json
 import time
 from collections.abc import Callable
@@ -29,7 +27,8 @@ import numpy as np
 from diffjax import builder, cli, plot
 from diffjax.data import spectra
 from diffjax.data.excitation import Filter
-from diffjax.data.kinds.storing import to_int16, wav_bytes
+from diffjax.data.kinds.players import page
+from diffjax.data.kinds.storing import to_int16
 from diffjax.evaluation import frechet_with_floor
 from diffjax.evaluation.samples import Real
 from diffjax.evaluation.spectral import SILENCE, distance
@@ -149,17 +148,6 @@ def spectrograms(sounds: dict[str, np.ndarray]) -> np.ndarray:
     return plot.strips(rows, [*sounds], [str(k + 1) for k in range(min(SHOWN, len(x)))])
 
 
-def page(sounds: dict[str, np.ndarray], rate: int, folder: Path) -> str:
-    """Return an HTML page that plays the first sounds of each maker and loads nothing."""
-    lines = ["<!doctype html><meta charset=utf-8><title>Vocoder</title><h1>Vocoder</h1><table>"]
-    for name, x in sounds.items():
-        lines.append(f"<tr><th>{html.escape(name)}")
-        for k, sound in enumerate(x[:SHOWN]):
-            data = base64.b64encode(wav_bytes(sound[:, None], rate)).decode()
-            lines.append(f"<td>{k + 1} <audio controls src=data:audio/wav;base64,{data}></audio>")
-    return "\n".join([*lines, "</table>"])
-
-
 def study(run: Path, out: Path, num: int) -> None:
     """Make sounds in every way and measure them; what is measured is written at once."""
     trained = load(run)
@@ -187,7 +175,9 @@ def study(run: Path, out: Path, num: int) -> None:
         n.replace(",", "").replace(" ", ", ", 1): sounds[n] for n in shown
     }  # a label breaks at a comma
     plot.save(out / "spectrograms.png", spectrograms(narrow))
-    write_text(run / "listen.html", page(sounds, rate, run))
+    few = np.concatenate([x[:SHOWN, :, None] for x in sounds.values()])
+    names = [f"{name}, {k + 1}" for name, x in sounds.items() for k in range(len(x[:SHOWN]))]
+    write_text(run / "listen.html", page(few, rate, "Sounds from their mel bands", names))
 
 
 def tables(folder: Path) -> dict[str, str]:

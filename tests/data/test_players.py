@@ -30,6 +30,8 @@ def test_a_page_holds_each_sound_to_its_end(tmp_path):
     assert held == [wav_bytes(x[0], RATE), wav_bytes(x[1, : RATE // 4], RATE)]
     assert "sound 1, 0.25 s" in text and "http" not in text.replace("http-equiv", "")
     assert page((32768 * np.nan_to_num(x)).astype(np.int16), RATE, "<b>").count("<b>") == 0
+    named = page(x, RATE, "Two", ["<i>one", "two"])
+    assert "&lt;i&gt;one, 0.5 s" in named and "two, 0.25 s" in named and "<i>" not in named
 
 
 @pytest.mark.thorough

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +22,23 @@ def played(sound: np.ndarray, rate: int) -> str:
     return pages.uri("audio/wav", wav_bytes(ended(sound), rate))
 
 
-def page(sounds: np.ndarray, rate: int, title: str) -> str:
+def page(sounds: np.ndarray, rate: int, title: str, names: Sequence[str] = ()) -> str:
     """Return a page (HTML) of sounds (N, L, channels), floats or 16-bit integers, at `rate` hertz.
 
-    The waveforms have one scale. The page is one file, which loads nothing.
+    names: the caption of each sound, by default its number. The waveforms have one scale. The page
+    is one file, which loads nothing.
 
     >>> page(np.zeros((2, 8, 1), np.int16), 8000, "Silence").count("<audio")
     2
     """
+    names = [html.escape(name) for name in names] or [f"sound {k}" for k in range(len(sounds))]
     waves = sounds / np.float32(32768) if sounds.dtype == np.int16 else sounds
     pictures = drawing.lines(np.asarray(waves, np.float32))
     made = [
-        f'<figure><img alt="waveform of sound {k}" src="{pages.lossless(picture)}">'
+        f'<figure><img alt="waveform of {name}" src="{pages.lossless(picture)}">'
         f'<audio controls preload="metadata" src="{played(x, rate)}">'
-        f"</audio><figcaption>sound {k}, {len(ended(x)) / rate:.3g} s</figcaption></figure>"
-        for k, (x, picture) in enumerate(zip(sounds, pictures, strict=True))
+        f"</audio><figcaption>{name}, {len(ended(x)) / rate:.3g} s</figcaption></figure>"
+        for name, x, picture in zip(names, sounds, pictures, strict=True)
     ]
     return pages.filled("diffjax.data.kinds", "players.html", title, players="\n".join(made))
 
