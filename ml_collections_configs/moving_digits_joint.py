@@ -22,12 +22,12 @@ def get_config() -> ml_collections.ConfigDict:
             condition_dropout=0.0,
             sizes=(8, 1),
             shared=0.2,
-            known=0.5,
-            past=0.0,
-            draw=dict(name="logit_normal", mean=1.5, std=1.5, importance=False),
+            known=0.2,
+            past=0.6,
+            draw=dict(name="logit_normal", mean=2.0, std=1.5, importance=False),
         ),
         optimizer=dict(
-            learning_rate=1e-3, warmup=100, schedule=dict(name="inverse_sqrt", reference=4000)
+            learning_rate=2e-3, warmup=100, schedule=dict(name="inverse_sqrt", reference=4000)
         ),
         sampling=dict(guidance=1.0, steps=20),
         train=dict(steps=10_000, sample_every=10_000, checkpoint_every=250),

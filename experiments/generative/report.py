@@ -137,29 +137,32 @@ def _trials(at: Mapping[str, Any], criterion: str) -> str:
     return table(["family", *(f"trial {i}" for i in range(1, 5))], lines)
 
 
-def draw(labels: Sequence[str], runs: Path, path: Path) -> None:
-    """Draw points, digits and thumbnails of every family, as sampled at the largest budget."""
+def draw(labels: Sequence[str], runs: Path, path: Path, data: Sequence[str]) -> None:
+    """Draw points or images of every family, a column for each data set, at the largest budget."""
     stored = {
         (label, steps, name): x
         for label in labels
-        for name in DATA
+        for name in data
         if (file := runs / f"{name}-{label}.npz").exists()
         for steps, x in read_arrays(file).items()
     }
+    if not stored:
+        return
     lines = [*dict.fromkeys((label, steps) for label, steps, _ in stored)]
-    images_of = [name for name in ("digits", "thumbnails") if any(key[2] == name for key in stored)]
-    widths = [1, *[5] * len(images_of)]
-    figure = Figure((1.2 * sum(widths), 1.1 * len(lines)), dpi=80, layout="constrained")
+    names = [name for name in data if any(key[2] == name for key in stored)]
+    widths = [1 if name == "gaussians" else 5 for name in names]
+    figure = Figure((1.2 * sum(widths) + 1.2, 1.1 * len(lines)), dpi=80, layout="constrained")
     panels = figure.subplots(len(lines), len(widths), squeeze=False, width_ratios=widths)
-    for (left, *others), (label, steps) in zip(panels, lines, strict=True):
-        for axes in (left, *others):
+    for row, (label, steps) in zip(panels, lines, strict=True):
+        row[0].set_ylabel(f"{label}, {steps}", rotation=0, ha="right", va="center", fontsize=9)
+        for axes, name in zip(row, names, strict=True):
             axes.set(xticks=[], yticks=[], frame_on=False)
-        left.set_ylabel(f"{label}, {steps}", rotation=0, ha="right", va="center", fontsize=9)
-        if (x := stored.get((label, steps, "gaussians"))) is not None:
-            left.plot(*x[:2000].T, ".", ms=1)
-            left.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), aspect="equal")
-        for axes, name in zip(others, images_of, strict=True):
-            if (x := stored.get((label, steps, name))) is not None:
+            if (x := stored.get((label, steps, name))) is None:
+                continue
+            if name == "gaussians":
+                axes.plot(*x[:2000].T, ".", ms=1)
+                axes.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), aspect="equal")
+            else:
                 shown = grid(images(x[:30], DATA[name].task.shape), columns=15)
                 axes.imshow(shown, cmap="gray", interpolation="nearest")
     figure.savefig(path)

@@ -1,11 +1,13 @@
 """GAN, VAE, flow, autoregressive model and diffusion at equal training FLOPs.
 
     python -m experiments.generative.study --out=experiments/generative [--short]
+    TFDS_DATA_DIR=... python -m experiments.generative.study --data thumbnails \\
+        --out=experiments/generative --picture=thumbnails.png
 
 For each data set and family: four trials of declared settings at the smallest budget, chosen by one
 criterion of samples, and then, at each budget, three fresh seeds with the best. A budget is the
 FLOPs of all products in the whole step, gradients of gradients included. Writes a file for each
-data set, with every trial and cell, and samples.png. What is in a file is not made again.
+data set, with every trial and cell, and a picture. What is in a file is not made again.
 """
 
 from __future__ import annotations
@@ -235,7 +237,8 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
     flags.add_argument("--out", type=Path, default=Path("experiments/generative"))
     flags.add_argument("--runs", type=Path, default=Path("runs/generative"), help="of samples")
-    flags.add_argument("--data", nargs="+", choices=[*DATA], default=[*DATA])
+    flags.add_argument("--data", nargs="+", choices=[*DATA], default=["gaussians", "digits"])
+    flags.add_argument("--picture", default="samples.png", help="name of the picture in --out")
     flags.add_argument("--families", nargs="+", choices=[*FAMILIES], default=[*FAMILIES])
     flags.add_argument("--short", action="store_true", help="a small budget, one seed")
     asked = flags.parse_args()
@@ -244,7 +247,7 @@ def main() -> None:
     cli.set_up_jax()
     for name in asked.data:
         Study(name, asked.out, asked.runs, asked.short).run(asked.families)
-    draw([*FAMILIES], asked.runs, asked.out / "samples.png")
+    draw([*FAMILIES], asked.runs, asked.out / asked.picture, asked.data)
     for name, text in tables(asked.out).items():
         print(f"\n{name}\n\n{text}")
 
