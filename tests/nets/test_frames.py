@@ -132,29 +132,30 @@ def test_all_frames_see_all_cards_alike():
     x, emb = drawn(B * frames, 4, 4, 3), drawn(B * frames, 8)
     layer = ToClip(frames, cards)
     params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x, emb))
-    told = lambda x: np.asarray(layer.apply(params, x, emb) - emb).reshape(B, frames, 8)
-    assert np.abs(told(x)[:, 3:]).max() == 0  # cards are told nothing
-    np.testing.assert_allclose(told(x)[:, :1] + 0 * told(x)[:, :3], told(x)[:, :3], atol=1e-5)
-    changed = lambda at: np.abs(told(x.at[at].add(1.0)) - told(x)).max((1, 2))
+    received = lambda x: np.asarray(layer.apply(params, x, emb) - emb).reshape(B, frames, 8)
+    assert np.abs(received(x)[:, 3:]).max() == 0  # cards receive nothing
+    clip = received(x)[:, :3]
+    np.testing.assert_allclose(clip, np.broadcast_to(clip[:, :1], clip.shape), atol=1e-5)
+    changed = lambda at: np.abs(received(x.at[at].add(1.0)) - received(x)).max((1, 2))
     assert changed(2)[0] == 0  # a frame of the first clip is no card of it
     for card in (3, 4):
         here, other = changed(card)
         assert here > 1e-3 and other == 0
     rolled = jnp.roll(x, 1, 1)  # but for the border, places do not matter
-    assert np.abs(told(rolled) - told(x)).max() < np.abs(told(-x) - told(x)).max()
+    assert np.abs(received(rolled) - received(x)).max() < np.abs(received(-x) - received(x)).max()
 
 
 def test_a_card_sees_its_whole_clip_at_all_its_places():
     """The class of a clip would have to be carried from where its digit is."""
     frames, cards = 4, 1
-    x, layer = drawn(B * frames, 4, 4, 8), ToCards(4, 1, width=6)
+    x, layer = drawn(B * frames, 4, 4, 8), ToCards(frames, cards, width=6)
     params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x))
-    told = lambda x: np.asarray(layer.apply(params, x) - x).reshape(B, frames, 4, 4, 8)
-    assert np.abs(told(x)[:, : frames - cards]).max() == 0
-    card = told(x)[:, -1]
+    received = lambda x: np.asarray(layer.apply(params, x) - x).reshape(B, frames, 4, 4, 8)
+    assert np.abs(received(x)[:, : frames - cards]).max() == 0
+    card = received(x)[:, -1]
     np.testing.assert_allclose(card, np.broadcast_to(card[:, :1, :1], card.shape), atol=1e-5)
     for frame in range(3):
-        here, other = np.abs(told(x.at[frame, 1, 2].add(3.0)) - told(x)).max((1, 2, 3, 4))
+        here, other = np.abs(received(x.at[frame, 1, 2].add(3.0)) - received(x)).max((1, 2, 3, 4))
         assert here > 1e-4 and other == 0
 
 
