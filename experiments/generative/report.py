@@ -138,7 +138,10 @@ def _trials(at: Mapping[str, Any], criterion: str) -> str:
 
 
 def draw(labels: Sequence[str], runs: Path, path: Path, data: Sequence[str]) -> None:
-    """Draw points or images of every family, a column for each data set, at the largest budget."""
+    """Draw points or images of every family, a column for each data set, at the largest budget.
+
+    Without any samples in `runs` it says so, and keeps what is at `path`.
+    """
     stored = {
         (label, steps, name): x
         for label in labels
@@ -147,6 +150,7 @@ def draw(labels: Sequence[str], runs: Path, path: Path, data: Sequence[str]) -> 
         for steps, x in read_arrays(file).items()
     }
     if not stored:
+        print(f"{runs}: no samples of {', '.join(data)} by {', '.join(labels)}, so no picture")
         return
     lines = [*dict.fromkeys((label, steps) for label, steps, _ in stored)]
     names = [name for name in data if any(key[2] == name for key in stored)]
