@@ -19,17 +19,30 @@ SOON, STEP = 3.0, 1.0
 """Seconds of compilation before the first line on a terminal, and between two such lines."""
 
 
+def many(count: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> many(1, "video"), many(2, "video")
+    ('1 video', '2 videos')
+    """
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
 @contextmanager
 def compiling(name: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show on a terminal that `name` is being compiled, and the time that this has taken.
+    """Show that `name` is being compiled, and on a terminal also the time that this has taken.
 
-    From the third second on, one line is rewritten each second, and erased at the end. Without a
-    terminal nothing is printed. quiet: see `Progress`.
+    There one line is rewritten each second, from the third on, and erased at the end. Elsewhere one
+    line is printed after three seconds. quiet: see `Progress`.
     """
     err, began, ended = sys.stderr, time.monotonic(), threading.Event()
 
     def tell() -> None:
         wait = SOON
+        if not err.isatty():
+            if not ended.wait(wait):
+                print(f"compiling {name} ...", file=err, flush=True)
+            return
         while not ended.wait(wait):
             wait = STEP
             spent = time.monotonic() - began
@@ -37,7 +50,7 @@ def compiling(name: str, *, quiet: bool = False) -> Iterator[None]:
         if wait == STEP:
             print("\r\x1b[K", end="", file=err, flush=True)
 
-    if quiet or not err.isatty():
+    if quiet:
         yield
         return
     thread = threading.Thread(target=tell, daemon=True)

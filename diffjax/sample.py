@@ -338,6 +338,7 @@ def at_quality(trained: Trained, asked: argparse.Namespace) -> Trained:
 def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
     """Generate the samples that the flags describe, with previews and trajectories."""
     from diffjax.devices.processes import first
+    from diffjax.generation.job import check_lists
     from diffjax.runs import output
     from diffjax.runs.lows import rows_of
     from diffjax.runs.previews import Previews
@@ -368,6 +369,7 @@ def generate(asked: argparse.Namespace, sign: Sign | None = None) -> Generated:
         known=asked.known,
     )
     job.check(asked.num)
+    check_lists(asked.num, label=asked.label)
     if asked.quality is not None:
         print(asked.choice.said(asked.num, cascade.stages[0].experiment.form.items.unit))
     if asked.previews:

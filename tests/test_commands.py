@@ -500,6 +500,7 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--from=none.png"], ["--from=none.png: no such file or folder of images"]),
         (["--from="], ["--from", "is empty"]),
         (["--index=1,2,3", "--num=2"], ["--index: 3 values for 2 samples; needs at most 2"]),
+        (["--label=1,2,3", "--num=2"], ["--label: 3 values for 2 samples; needs at most 2"]),
         (["--weight=1,nan"], ["--weight", "'nan': needs a finite number"]),
         (["--weight=2", "--guidance=3"], ["--weight: --guidance=3 sets a weight too"]),
         (["--every=2"], ["--every=2", "--previews", "missing"]),

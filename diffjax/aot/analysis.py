@@ -13,6 +13,7 @@ from diffjax.aot.roofline import Estimate, estimate
 from diffjax.aot.targets import HOST, Target
 from diffjax.aot.traffic import traffic
 from diffjax.devices.chips import chip
+from diffjax.progress import many
 
 PLACES = 8
 """Number of places of collectives that are shown, those with most bytes."""
@@ -66,7 +67,7 @@ class Analysis:
         sizes = ", ".join(f"{amount(value)} {name}" for name, value in self.sizes.items())
         left = "" if self.left is None else f"; {fits(self.left)}"
         lines = [
-            f"  target       {self.target}: {self.target.size} device(s), compiled in "
+            f"  target       {self.target}: {many(self.target.size, 'device')}, compiled in "
             f"{self.seconds:.0f} s",
             f"  memory       {sizes}, per device{left}",
             f"  products     {self.model_flops / 1e9:.4g} GFLOPs of the model, "

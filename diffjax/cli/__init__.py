@@ -148,7 +148,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """A formatter of help that keeps the layout of texts and shows the default of each flag."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = action.default in (None, argparse.SUPPRESS, []) or action.nargs == 0
+        none = action.default in (None, argparse.SUPPRESS, [], "") or action.nargs == 0
         return action.help if none else f"{action.help or ''} (default: %(default)s)"
 
 

@@ -32,7 +32,7 @@ from diffjax.generation.program import Generation, generate
 from diffjax.generation.stored import FILED, Arrays, keep, stored
 from diffjax.generation.tiled import Tiled
 from diffjax.io.trees import fingerprint
-from diffjax.progress import Progress
+from diffjax.progress import Progress, many
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview
 from diffjax.watermark import Watermark
@@ -173,21 +173,22 @@ class Job:
 
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
-        many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "steps by error"
+        steps = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "steps by error"
         guidance = shown(self.about["guidance"])
         if self.weight:
             weights = ", ".join(f"{w:g}" for w in self.weight)
             guidance = f"{shown(self.about['guidance'], weights)} for samples in turn"
         start = ""
         if self.start is not None:
-            start = f", from {len(self.start)} {self.form.items.noun}s, strength {self.strength:g}"
+            start = f", from {many(len(self.start), self.form.items.noun)}"
+            start += f", strength {self.strength:g}"
             if self.known:
-                start = f", given {len(self.known)} positions of {len(self.start)} "
-                start += f"{self.form.items.noun}s"
+                start = f", given {many(len(self.known), 'position')} of "
+                start += many(len(self.start), self.form.items.noun)
         start += f", watermark {self.watermark.key.name}" if self.watermark else ""
         return (
             f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
-            f"{self.about['sampler']['name']}: {many}, guidance {guidance}{start}"
+            f"{self.about['sampler']['name']}: {steps}, guidance {guidance}{start}"
         )
 
     def __repr__(self) -> str:
@@ -218,11 +219,7 @@ class Job:
     def check(self, num: int) -> None:
         """Raise ConfigError for lists with more values than samples: some would have no sample."""
         starts = {} if self.start is None else {"given" if self.known else "from": self.start}
-        for name, values in (self.listed | starts).items():
-            if len(values) > num:
-                raise ConfigError(
-                    f"--{name}: {len(values)} values for {num} samples; needs at most {num}"
-                )
+        check_lists(num, **self.listed, **starts)
 
     def requests(self, num: int) -> dict[str, Any]:
         """Return seeds, numbers within their runs, weights and starts of samples 0, ..., num - 1.
@@ -369,6 +366,23 @@ class Job:
                 done, last = done + count, time.monotonic()
         rate = (num - start) / (time.monotonic() - began)
         print(f"compiled in {generation.compile_seconds:.1f} s, then {rate:.1f} {noun}s/s")
+
+
+def check_lists(num: int, **lists: Any) -> None:
+    """Raise ConfigError for lists with more values than the `num` samples that take them in turn.
+
+    lists: by the name of their flag; what is no list or array applies to all samples.
+
+    >>> check_lists(2, label=[3, 4], seed=7)
+    >>> check_lists(2, label=[3, 4, 5])
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: --label: 3 values for 2 samples; needs at most 2
+    """
+    for name, values in lists.items():
+        if isinstance(values, list | tuple | np.ndarray) and np.shape(values)[:1] > (num,):
+            raise ConfigError(
+                f"--{name}: {len(values)} values for {many(num, 'sample')}; needs at most {num}"
+            )
 
 
 def number(

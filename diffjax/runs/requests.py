@@ -124,11 +124,12 @@ def requested(
         return {name: taken(values) for name, values in defaults.items()} | rows
     except ConfigError as error:
         lacking = [name for name in specs if name not in rows]
-        flag = "--prompt" if {*lacking} <= {*form.texts} else f"--cond: {', '.join(lacking)}"
+        flag = "--prompt" if {*lacking} <= {*form.texts} else f"--cond={lacking[0]}=..."
         if {*lacking} <= {*(experiment.config["data"].get("maps") or ())}:
-            flag = f"--control, or --cond={lacking[0]}"
+            flag = f"--control, or --cond={lacking[0]}=..."
         raise ConfigError(
-            f"{flag}: not set, and the default, that of held-out items, fails: {error}"
+            f"{', '.join(lacking)}: not set ({flag} of diffjax.sample), and the default, that of "
+            f"held-out items, fails: {error}"
         ) from error
 
 

@@ -55,7 +55,7 @@ def sized(
     network = {**e.config["network"], **changes}
     config = {**e.config, "network": network, "data": stating(e.config["data"], sides)}
     check_times(config, shown)
-    resized = dataclasses.replace(form, shape=tuple(shape))
+    resized = builder.refuse(shown)(dataclasses.replace)(form, shape=tuple(shape))
     experiment = builder.refuse(shown)(builder.experiment)(config, resized)
     denoise = experiment.denoiser(trained.denoise.params)
     return dataclasses.replace(trained, experiment=experiment, denoise=denoise)

@@ -17,7 +17,7 @@ from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError, written
 from diffjax.denoiser import Denoiser
 from diffjax.generation.generated import Generated
-from diffjax.generation.job import Job, number
+from diffjax.generation.job import Job, check_lists, number
 from diffjax.io.contents import Contents
 from diffjax.published import bare, pipelines
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
@@ -185,6 +185,7 @@ class Trained:
         job = self.job(**request)
         starts = 0 if job.start is None else len(job.start)
         num = number(job.seed, job.index, job.weight, job.prompts, starts) if num is None else num
+        check_lists(num, label=request.get("label"))
         return job.samples(num, preview=preview, every=every)
 
     def restore(

@@ -21,7 +21,7 @@ from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import SharedSignal, first
 from diffjax.io.trees import flat, joined
 from diffjax.nets.network import weights_split
-from diffjax.progress import Progress, compiling
+from diffjax.progress import Progress, compiling, many
 from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
@@ -64,6 +64,8 @@ def train(
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
+        if state and first():
+            print(f"resumes from step {start} of {settings.steps}", file=sys.stderr)
         log = opened.enter_context(  # first, to refuse a missing writer before any work
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
@@ -303,8 +305,8 @@ def compile_steps(
         compiled = Compiled(experiment, layout, state, batch)
     if first():
         print(
-            f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
-            f"{layout.mesh.devices.flat[0].platform} device(s)",
+            f"train step compiled in {time.monotonic() - began:.1f} s, for "
+            f"{many(layout.size, f'{layout.mesh.devices.flat[0].platform} device')}",
             file=sys.stderr,
         )
     return compiled

@@ -61,6 +61,16 @@ def test_folders_are_classes_or_splits(folder, tmp_path):
     assert found == [5, 4]
 
 
+def test_a_file_of_another_rate_is_no_sound_of_a_run(tmp_path):
+    """A control of 16,000 samples per second would become a sound of half its pitch."""
+    read = data.KINDS["audio"].files[0].read
+    write(tmp_path / "a.wav", np.arange(6)[:, None], rate=16000)
+    for units in ({}, {"rate": 16000}):
+        np.testing.assert_array_equal(read(tmp_path / "a.wav", (6, 1), units)[:, 0], np.arange(6))
+    with pytest.raises(ValueError, match=r"a.wav: has 16000 samples per second; needs 8000"):
+        read(tmp_path / "a.wav", (6, 1), {"rate": 8000})
+
+
 def test_files_that_do_not_fit_are_named(folder):
     """A user would look for one wrong file among thousands."""
     refused = lambda message: pytest.raises(ValueError, match=message)

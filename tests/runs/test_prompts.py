@@ -72,7 +72,7 @@ def test_a_run_is_prompted_from_its_folder_alone(trained, export, without_data):
     ours, loaded = (t.sample(2, prompt=prompts) for t in (trained, diffjax.load(export)))
     np.testing.assert_array_equal(loaded.x, ours.x)
     assert loaded.prompts == (APPLE, CAT)
-    with pytest.raises(ConfigError, match="--prompt: not set, and the default"):
+    with pytest.raises(ConfigError, match=r"text: not set \(--prompt of diffjax.sample\), and"):
         diffjax.load(export).job()
 
 

@@ -52,7 +52,7 @@ def test_the_table_and_the_file_have_the_same_numbers(tool, tmp_path):
     assert found["sizes"]["peak"] == sum(v for k, v in found["sizes"].items() if k != "peak")
     assert found["sizes"] == dict(state=100, batch=20, temporary=3000, output=4, code=0, peak=3124)
     assert "train step, 16 points on all devices" in out and "all-reduce" in out
-    assert "cpu:2: 2 device(s)" in out and "estimate     none" in out
+    assert "cpu:2: 2 devices" in out and "estimate     none" in out
     assert (tmp_path / "hlo.txt").read_text().startswith("HloModule")
 
 

@@ -93,6 +93,9 @@ def _read_wav(path: Path, shape: Shape, units: Units) -> np.ndarray:
     with wave.open(str(path), "rb") as file:
         if file.getsampwidth() != 2:
             raise ValueError(f"{path}: has {8 * file.getsampwidth()} bits; needs 16")
+        rate, needed = file.getframerate(), int(units.get("rate", file.getframerate()))
+        if rate != needed:
+            raise ValueError(f"{path}: has {rate} samples per second; needs {needed}")
         frames = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return frames.reshape(-1, file.getnchannels()).astype(np.int16)
 

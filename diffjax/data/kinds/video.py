@@ -13,14 +13,16 @@ SHOWN = 8
 """Largest number of frames in the picture of a video, evenly spaced."""
 HEIGHT = 32
 """Height in pixels to which small frames are enlarged, by an integer factor."""
+END = 6
+"""Width in pixels of the white ends of a strip, which tell two videos in a row apart."""
 
 
 def _strips(x: np.ndarray) -> np.ndarray:
-    """Return the frames of each video side by side, as on a strip of film."""
+    """Return the frames of each video side by side, as on a strip of film with white ends."""
     pick = np.unique(np.linspace(0, x.shape[1] - 1, SHOWN).round().astype(int))
     factor = max(1, HEIGHT // x.shape[2])
     frames = grey_levels(x[:, pick]).repeat(factor, 2).repeat(factor, 3)
-    return drawing.beside(frames)
+    return np.pad(drawing.beside(frames), ((0, 0), (0, 0), (END, END), (0, 0)), constant_values=255)
 
 
 VIDEO = Kind(
