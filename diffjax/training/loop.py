@@ -64,8 +64,6 @@ def train(
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
-        if state and first():
-            print(f"resumes from step {start} of {settings.steps}", file=sys.stderr)
         log = opened.enter_context(  # first, to refuse a missing writer before any work
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
@@ -102,8 +100,13 @@ def train(
 def restored(
     experiment: Experiment, workdir: Path, checkpoints: Checkpoints, abstract: Any, shardings: Any
 ) -> TrainState | None:
-    """Return the newest state in `workdir` with its held parameters, None without a checkpoint."""
-    moving = checkpoints.restore(abstract.moving, shardings.moving)
+    """Return the newest state in `workdir` with its held parameters, None without a checkpoint.
+
+    The step from which an unfinished run resumes is printed.
+    """
+    moving, steps = checkpoints.restore(abstract.moving, shardings.moving), experiment.train.steps
+    if moving and first() and (step := int(moving.step)) < steps:
+        print(f"resumes from step {step} of {steps}", file=sys.stderr)
     return moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
 
 
