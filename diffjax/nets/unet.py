@@ -22,7 +22,7 @@ from diffjax.nets.blocks import (
     Transformer,
     conv,
 )
-from diffjax.nets.cards import Marks, ToCards, ToClip
+from diffjax.nets.cards import Exchange
 from diffjax.nets.conditions import Condition, Conditions
 from diffjax.nets.factorised import Masks
 from diffjax.nets.frames import TimeAttention, as_images
@@ -87,12 +87,10 @@ class UNet(nn.Module):
     per level, in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has that of the
     last level. time_attention: heights at which each block, also of the middle, is followed by
     attention over the frames at each place (`TimeAttention`). cards: the number of last frames that
-    are no later moments of the video, but pictures of something else about it, such as its class:
-    each has a learned vector, 0 at first, which is added to the embedding of its noise label. What
-    they show is added to the embeddings of the other frames, and what these show to the features of
-    the cards in the middle, by layers that begin at 0 (`ToClip`, `ToCards`). style: see
-    `Style`. half: return the outputs of the encoder, as the decoder reads them, and of the middle
-    (`Network.encoder`).
+    are no later moments of the video, but pictures of something else about it, such as its class.
+    What they show is added to the embeddings of the other frames, and what those show to theirs
+    (`Exchange`). style: see `Style`. half: return the outputs of the encoder, as the decoder reads
+    them, and of the middle (`Network.encoder`).
     """
 
     channels: int = 64
@@ -144,10 +142,8 @@ class UNet(nn.Module):
             self.early_conditions,
         )
         emb = embed(x, c_noise, cond)
-        cards = (shape[1], self.cards)
         if self.cards:
-            emb = Marks(*cards, name="cards")(emb)
-            emb = ToClip(*cards, name="to_clip")(x, emb)
+            emb = Exchange(shape[1], self.cards, name="exchange")(x, emb)
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
         stage, move = self._parts(emb, tokens, train, residuals.context)
         if self.time_attention:
@@ -155,8 +151,6 @@ class UNet(nn.Module):
         x, skips = self._encode(x, stage, move, residuals, hint)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)
-        if self.cards:
-            x = ToCards(*cards, emb.shape[-1], self.style, name="to_cards")(x)
         if self.half:
             return Residuals(skips=tuple(skips), middle=x)
         x = added(x, residuals.middle)

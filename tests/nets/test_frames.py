@@ -12,7 +12,7 @@ from drawing import random_like
 
 from diffjax.io.trees import flat, nested
 from diffjax.nets import unet
-from diffjax.nets.cards import ToCards, ToClip
+from diffjax.nets.cards import Exchange
 from diffjax.nets.conditions import Label, Length, Still, To, Tokens
 from diffjax.nets.frames import TimeAttention
 
@@ -100,8 +100,8 @@ def test_frames_begin_as_those_of_videos_without_cards():
     params, wanted = random_like(shapes(plain)), jax.tree.map(jnp.zeros_like, shapes(marked))
     begun = marked.init(jax.random.key(0), x, c, None)
     more = {path for path in flat(wanted) if path not in flat(params)}
-    assert {path.split("/")[0] for path in more} == {"cards", "to_clip", "to_cards"}
-    last = {path for path in more if "/out/" in path or path.startswith("cards/")}
+    assert {path.split("/")[0] for path in more} == {"exchange"}
+    last = {path for path in more if "/out/" in path or path.endswith("/marks")}
     assert len(last) == 2 * 2 + 1 and all(not np.asarray(flat(begun)[k]).any() for k in last)
     with_more = lambda value: nested(
         flat(begun) | flat(params) | {k: value(flat(wanted)[k]) for k in last}
@@ -126,37 +126,25 @@ def test_a_card_is_no_moment_of_a_video():
     chex.assert_trees_all_equal(clips(x), clips(other))
 
 
-def test_all_frames_see_all_cards_alike():
-    """A label would reach some frames of a clip, or one of two cards would be ignored."""
-    frames, cards = 5, 2
-    x, emb = drawn(B * frames, 4, 4, 3), drawn(B * frames, 8)
-    layer = ToClip(frames, cards)
-    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x, emb))
-    received = lambda x: np.asarray(layer.apply(params, x, emb) - emb).reshape(B, frames, 8)
-    assert np.abs(received(x)[:, 3:]).max() == 0  # cards receive nothing
-    clip = received(x)[:, :3]
-    np.testing.assert_allclose(clip, np.broadcast_to(clip[:, :1], clip.shape), atol=1e-5)
-    changed = lambda at: np.abs(received(x.at[at].add(1.0)) - received(x)).max((1, 2))
-    assert changed(2)[0] == 0  # a frame of the first clip is no card of it
-    for card in (3, 4):
-        here, other = changed(card)
-        assert here > 1e-3 and other == 0
-    rolled = jnp.roll(x, 1, 1)  # but for the border, places do not matter
-    assert np.abs(received(rolled) - received(x)).max() < np.abs(received(-x) - received(x)).max()
-
-
-def test_a_card_sees_its_whole_clip_at_all_its_places():
-    """The class of a clip would have to be carried from where its digit is."""
-    frames, cards = 4, 1
-    x, layer = drawn(B * frames, 4, 4, 8), ToCards(frames, cards, width=6)
-    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x))
-    received = lambda x: np.asarray(layer.apply(params, x) - x).reshape(B, frames, 4, 4, 8)
-    assert np.abs(received(x)[:, : frames - cards]).max() == 0
-    card = received(x)[:, -1]
-    np.testing.assert_allclose(card, np.broadcast_to(card[:, :1, :1], card.shape), atol=1e-5)
-    for frame in range(3):
-        here, other = np.abs(received(x.at[frame, 1, 2].add(3.0)) - received(x)).max((1, 2, 3, 4))
-        assert here > 1e-4 and other == 0
+def test_clips_and_cards_see_all_of_the_other_and_only_that():
+    """A label would reach some frames of a clip, or a card learn from itself or another clip."""
+    frames, cards, width = 5, 2, 8
+    images, emb = drawn(B * frames, 4, 4, 3), drawn(B * frames, width)
+    layer = Exchange(frames, cards)
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), images, emb))
+    marks = np.asarray(params["params"]["marks"])
+    add = jax.jit(lambda images, emb: layer.apply(params, images, emb) - emb)
+    received = lambda *seen: np.asarray(add(*seen)).reshape(B, frames, width)
+    first = received(images, emb)
+    by_clip, by_cards = first[:, :3], first[:, 3:] - marks
+    for each in (by_clip, by_cards):  # all frames of the clip receive one vector, all cards another
+        np.testing.assert_allclose(each, np.broadcast_to(each[:, :1], each.shape), atol=1e-5)
+    assert np.abs(by_clip[:, 0] - by_cards[:, 0]).min(0).max() > 1e-3
+    for frame in range(frames):
+        for seen in (images.at[frame, 1, 2].add(3.0), emb), (images, emb.at[frame].add(1.0)):
+            here, other = np.abs(received(*seen) - first)
+            apart, same = (here[:3], here[3:]) if frame >= 3 else (here[3:], here[:3])
+            assert apart.max(1).min() > 1e-4 and same.max() < 1e-5 and other.max() < 1e-5
 
 
 @pytest.mark.parametrize(
