@@ -371,7 +371,7 @@ class Job:
 def check_lists(num: int, **lists: Any) -> None:
     """Raise ConfigError for lists with more values than the `num` samples that take them in turn.
 
-    lists: by the name of their flag; what is no list or array applies to all samples.
+    lists: by the name of their flag; a single value, and None, applies to all samples.
 
     >>> check_lists(2, label=[3, 4], seed=7)
     >>> check_lists(2, label=[3, 4, 5])
@@ -379,7 +379,7 @@ def check_lists(num: int, **lists: Any) -> None:
     diffjax.config.errors.ConfigError: --label: 3 values for 2 samples; needs at most 2
     """
     for name, values in lists.items():
-        if isinstance(values, list | tuple | np.ndarray) and np.shape(values)[:1] > (num,):
+        if np.ndim(values) and len(values) > num:
             raise ConfigError(
                 f"--{name}: {len(values)} values for {many(num, 'sample')}; needs at most {num}"
             )

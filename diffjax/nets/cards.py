@@ -10,7 +10,7 @@ from diffjax.nets.layers import Dense, GroupNorm, zeros
 
 
 class Exchange(nn.Module):
-    """The embeddings (B T, D) of frames with what cards show of a clip, and the clip of its cards.
+    """The embeddings (B T, D) of frames, to which what clip and cards show of each other is added.
 
     A vector that is read from the cards (`Reader`) is added to the embedding of each frame of the
     clip, as that of a label would be, and one that is read from the clip to those of the cards. So

@@ -10,6 +10,7 @@ from typing import Any
 from diffjax import generation
 from diffjax.config import Config, ConfigError, arguments, known
 from diffjax.generation import Generated, Job, number
+from diffjax.generation.job import check_lists
 from diffjax.runs.lows import LATER
 from diffjax.runs.trained import Trained, load
 
@@ -79,7 +80,9 @@ class Cascade:
         first = job.jobs[0]
         starts = 0 if first.start is None else len(first.start)
         chosen = number(first.seed, first.index, first.weight, first.prompts, starts)
-        return job.samples(chosen if num is None else num, **watch)
+        num = chosen if num is None else num
+        check_lists(num, label=request.get("label"))
+        return job.samples(num, **watch)
 
 
 def carried(jobs: Sequence[Job], trained: Trained, stage: Mapping[str, Any]) -> dict[str, Any]:
